@@ -1,0 +1,2 @@
+//! riftmesh binary
+fn main() {}
