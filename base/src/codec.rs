@@ -52,7 +52,10 @@ pub enum DecodeError {
 /// Never for types whose sequences know their length and whose maps have ordered keys; only such types are
 /// encoded in this workspace.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    #[expect(clippy::expect_used, reason = "postcard fails only for sequences of unknown length, which no type here has")]
+    #[expect(
+        clippy::expect_used,
+        reason = "postcard fails only for sequences of unknown length, which no type here has"
+    )]
     postcard::to_stdvec(value).expect("every encoded type knows its length")
 }
 
@@ -61,8 +64,13 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError::Malformed`] or [`DecodeError::Trailing`].
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let (value, rest) = postcard::take_from_bytes(bytes).map_err(|e| DecodeError::Malformed(e.to_string()))?;
-    if rest.is_empty() { Ok(value) } else { Err(DecodeError::Trailing(rest.len())) }
+    let (value, rest) =
+        postcard::take_from_bytes(bytes).map_err(|e| DecodeError::Malformed(e.to_string()))?;
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(DecodeError::Trailing(rest.len()))
+    }
 }
 
 /// Bytes in front of a sealed payload: magic (4), version (2), length (4), CRC-32 of version, length and payload (4).
@@ -73,7 +81,10 @@ pub const SEAL_BYTES: usize = 14;
 /// # Panics
 /// When the payload is 4 GiB or longer; callers bound their payloads far below.
 pub fn seal(magic: [u8; 4], version: u16, payload: &[u8]) -> Vec<u8> {
-    #[expect(clippy::expect_used, reason = "every payload is bounded by a limit far below 4 GiB")]
+    #[expect(
+        clippy::expect_used,
+        reason = "every payload is bounded by a limit far below 4 GiB"
+    )]
     let length = u32::try_from(payload.len()).expect("payload shorter than 4 GiB");
     let mut out = Vec::with_capacity(SEAL_BYTES + payload.len());
     out.extend_from_slice(&magic);
@@ -92,22 +103,39 @@ pub fn open(magic: [u8; 4], version: u16, bytes: &[u8]) -> Result<(&[u8], &[u8])
     let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
     let found = &bytes[..bytes.len().min(4)];
     if found != magic {
-        return Err(DecodeError::Magic { expected: text(&magic), found: text(found) });
+        return Err(DecodeError::Magic {
+            expected: text(&magic),
+            found: text(found),
+        });
     }
     let Some((header, rest)) = bytes.split_at_checked(SEAL_BYTES) else {
-        return Err(DecodeError::Short { expected: SEAL_BYTES, found: bytes.len() });
+        return Err(DecodeError::Short {
+            expected: SEAL_BYTES,
+            found: bytes.len(),
+        });
     };
     let found_version = u16::from_le_bytes([header[4], header[5]]);
     if found_version != version {
-        return Err(DecodeError::Version { magic: text(&magic), found: found_version, supported: version });
+        return Err(DecodeError::Version {
+            magic: text(&magic),
+            found: found_version,
+            supported: version,
+        });
     }
     let length = u32::from_le_bytes([header[6], header[7], header[8], header[9]]);
     let expected = length as usize;
     let Some((payload, rest)) = rest.split_at_checked(expected) else {
-        return Err(DecodeError::Short { expected, found: rest.len() });
+        return Err(DecodeError::Short {
+            expected,
+            found: rest.len(),
+        });
     };
     let crc = u32::from_le_bytes([header[10], header[11], header[12], header[13]]);
-    if checksum(version, length, payload) == crc { Ok((payload, rest)) } else { Err(DecodeError::Checksum) }
+    if checksum(version, length, payload) == crc {
+        Ok((payload, rest))
+    } else {
+        Err(DecodeError::Checksum)
+    }
 }
 
 fn checksum(version: u16, length: u32, payload: &[u8]) -> u32 {

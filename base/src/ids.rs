@@ -21,7 +21,11 @@ pub struct ParseIdError {
 
 impl ParseIdError {
     fn new(kind: &'static str, text: &str, expected: &'static str) -> Self {
-        Self { kind, text: text.chars().take(80).collect(), expected }
+        Self {
+            kind,
+            text: text.chars().take(80).collect(),
+            expected,
+        }
     }
 }
 
@@ -128,7 +132,9 @@ impl Token {
 }
 
 /// A position in the replicated log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct LogIndex(pub u64);
 
@@ -139,7 +145,9 @@ impl fmt::Display for LogIndex {
 }
 
 /// A Raft term.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Term(pub u64);
 
@@ -229,10 +237,18 @@ impl FromStr for ConfigurationName {
     type Err = ParseIdError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let fits = (1..=CONFIGURATION_NAME_BYTES_MAX).contains(&text.len());
-        if fits && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+        if fits
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        {
             Ok(Self(text.to_owned()))
         } else {
-            Err(ParseIdError::new("configuration name", text, "a name such as `hex8_2p`"))
+            Err(ParseIdError::new(
+                "configuration name",
+                text,
+                "a name such as `hex8_2p`",
+            ))
         }
     }
 }
@@ -245,7 +261,9 @@ impl Serialize for ConfigurationName {
 
 impl<'de> Deserialize<'de> for ConfigurationName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -278,7 +296,10 @@ mod tests {
     #[test]
     fn errors_name_what_was_wrong() {
         let error = "42".parse::<JobId>().unwrap_err();
-        assert_eq!(error.to_string(), "`42` is not a job id: expected `j` and a decimal number");
+        assert_eq!(
+            error.to_string(),
+            "`42` is not a job id: expected `j` and a decimal number"
+        );
         assert!("Hex8".parse::<ConfigurationName>().is_err());
         assert!("+123456789abcdef".parse::<NodeId>().is_err());
     }

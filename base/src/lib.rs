@@ -11,7 +11,8 @@ pub mod time;
 
 pub use codec::{DecodeError, decode, encode};
 pub use ids::{
-    BlobHash, ClusterId, ConfigurationName, JobId, LogIndex, NodeId, ParseIdError, SessionId, Term, Token,
+    BlobHash, ClusterId, ConfigurationName, JobId, LogIndex, NodeId, ParseIdError, SessionId, Term,
+    Token,
 };
 pub use seed::Seed;
 pub use time::{Clock, Millis, SystemClock};

@@ -49,7 +49,19 @@ pub const SESSION_SILENCE_WITH_EVIDENCE: Millis = Millis(8_000);
 /// A leader advances cluster time by at most this per turn of its loop (DISTRIBUTED rule 2).
 pub const CLOCK_STEP_MAX: Millis = Millis(1_000);
 
-const _: () = assert!(SESSION_TTL.0 >= 5 * KEEPALIVE_EVERY.0, "a session survives several lost keep-alives");
-const _: () = assert!(SESSION_SILENCE_WITH_EVIDENCE.0 > 2 * KEEPALIVE_EVERY.0, "evidence needs real silence");
-const _: () = assert!(BATCH_BYTES_MAX * 2 <= MESSAGE_BYTES_MAX, "an entry fits a message with room");
-const _: () = assert!(JOB_PAYLOAD_BYTES_MAX * SUBMIT_JOBS_MAX <= MESSAGE_BYTES_MAX, "a full submission fits a message");
+const _: () = assert!(
+    SESSION_TTL.0 >= 5 * KEEPALIVE_EVERY.0,
+    "a session survives several lost keep-alives"
+);
+const _: () = assert!(
+    SESSION_SILENCE_WITH_EVIDENCE.0 > 2 * KEEPALIVE_EVERY.0,
+    "evidence needs real silence"
+);
+const _: () = assert!(
+    BATCH_BYTES_MAX * 2 <= MESSAGE_BYTES_MAX,
+    "an entry fits a message with room"
+);
+const _: () = assert!(
+    JOB_PAYLOAD_BYTES_MAX * SUBMIT_JOBS_MAX <= MESSAGE_BYTES_MAX,
+    "a full submission fits a message"
+);

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Milliseconds, either a length of time or a point on a clock that the field's documentation names.
 ///
 /// Arithmetic saturates: a clock that ran out is less harmful than a wrapped one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Millis(pub u64);
 
@@ -100,7 +102,9 @@ impl Clock for SystemClock {
 
 /// Milliseconds since the Unix epoch, for file names, certificates and people. Never for decisions.
 pub fn wall_clock() -> Millis {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(Millis(0), Millis::from)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(Millis(0), Millis::from)
 }
 
 #[cfg(test)]

@@ -1,1 +1,10 @@
-//! placeholder
+//! The replicated state of a riftmesh cluster: `apply(meta, command) -> (reply, effects)`, and nothing else.
+//!
+//! No clock, no randomness, no I/O, no hash-ordered iteration, no floating point: the same entries give the same
+//! state on every voter, for ever. Time is a number carried by the entry.
+
+pub mod command;
+pub mod job;
+pub mod models;
+pub mod reply;
+pub mod roster;

@@ -1,0 +1,203 @@
+//! What can be asked of the replicated state. One closed enum; nothing changes the state but these.
+
+use riftmesh_base::{
+    BlobHash, ClusterId, ConfigurationName, JobId, Millis, NodeId, SessionId, Token,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::job::{JobKind, JobSpec, Output, Player};
+use crate::roster::NodeRecord;
+
+/// One Raft log entry: commands that were packed together, and the cluster time they are applied at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Version of the command encoding.
+    pub version: u16,
+    /// Cluster time, stamped by the leader. The state machine ignores a value lower than one it has seen.
+    pub now: Millis,
+    /// In order.
+    pub commands: Vec<Command>,
+}
+
+/// A command and who sent it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Set by clients that may repeat themselves: a command whose origin was seen before is not applied again;
+    /// the stored reply is given.
+    pub origin: Option<Origin>,
+    /// What to do.
+    pub body: Body,
+}
+
+/// Names one command of one client, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// A random number the client chose when it started.
+    pub client: u64,
+    /// Counts the client's commands from 1. A client has at most one command outstanding per `client` number.
+    pub seq: u64,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// First entry of a cluster: names it. Refused when the cluster has a name.
+    FoundCluster {
+        /// The minted id.
+        cluster: ClusterId,
+    },
+    /// Enters a node in the roster, or updates its record.
+    AdmitNode(NodeRecord),
+    /// Removes a node whose sessions are gone.
+    ForgetNode {
+        /// Which.
+        node: NodeId,
+    },
+    /// Begins a life of a worker. An older session of the same node ends and its jobs are lost to it.
+    OpenSession {
+        /// The admitted node.
+        node: NodeId,
+        /// The node's generation in the mesh; must not be lower than that of its last session.
+        generation: u64,
+        /// Slots offered.
+        slots: u16,
+        /// Whether it has a CUDA device.
+        cuda: bool,
+    },
+    /// Ends a session; its jobs become ready again, with one loss more and no attempt burnt.
+    ExpireSession {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: Loss,
+    },
+    /// Enters jobs.
+    Submit {
+        /// At most `SUBMIT_JOBS_MAX`.
+        jobs: Vec<JobSpec>,
+    },
+    /// Asks for work.
+    Claim {
+        /// On behalf of this session.
+        session: SessionId,
+        /// Kinds the worker can run now.
+        kinds: Vec<JobKind>,
+        /// At most this many jobs.
+        jobs_max: u16,
+    },
+    /// Says how far a job is.
+    Progress {
+        /// The job.
+        job: JobId,
+        /// Its current token.
+        token: Token,
+        /// Done, in the kind's unit.
+        done: u64,
+        /// Out of.
+        total: u64,
+    },
+    /// Ends a job well: its outputs become visible in the same entry.
+    Complete {
+        /// The job.
+        job: JobId,
+        /// Its current token.
+        token: Token,
+        /// What it made.
+        outputs: Vec<Output>,
+    },
+    /// Ends an attempt badly. The job is tried again if the policy and `retry` allow.
+    Fail {
+        /// The job.
+        job: JobId,
+        /// Its current token.
+        token: Token,
+        /// What went wrong.
+        error: String,
+        /// Whether another attempt could help.
+        retry: bool,
+    },
+    /// Gives a job back without blame: its process was lost, or the worker is leaving.
+    Release {
+        /// The job.
+        job: JobId,
+        /// Its current token.
+        token: Token,
+        /// Why.
+        reason: Loss,
+    },
+    /// Stops a job in any state that is not final.
+    Cancel {
+        /// Which.
+        job: JobId,
+    },
+    /// Makes a dead or cancelled job ready again with fresh counters.
+    Requeue {
+        /// Which.
+        job: JobId,
+    },
+    /// Enters a model from outside the loop as a candidate.
+    RegisterModel {
+        /// For which configuration.
+        configuration: ConfigurationName,
+        /// The model.
+        model: crate::job::ModelRecord,
+    },
+    /// Enters match evidence from outside the loop. `id` is unique; a repeat changes nothing.
+    ReportMatch {
+        /// Unique name of the match.
+        id: BlobHash,
+        /// For which configuration.
+        configuration: ConfigurationName,
+        /// The result.
+        result: crate::job::MatchRecord,
+    },
+    /// Evaluates the promotion rule on the evidence in the state and, if it says so, moves the champion pointer.
+    /// Compare-and-set: refused when the champion is not `expected`.
+    Promote {
+        /// For which configuration.
+        configuration: ConfigurationName,
+        /// The candidate.
+        model: BlobHash,
+        /// The champion the proposer saw.
+        expected: Option<BlobHash>,
+    },
+    /// Puts a former champion back. An operator's decision, recorded as such.
+    Rollback {
+        /// For which configuration.
+        configuration: ConfigurationName,
+        /// A model that was champion before.
+        model: BlobHash,
+        /// Why.
+        reason: String,
+    },
+    /// A node has a copy of a blob.
+    AddHolder {
+        /// The blob.
+        blob: BlobHash,
+        /// The node.
+        node: NodeId,
+    },
+    /// Lets time pass: delayed jobs whose time has come become ready.
+    Tick,
+}
+
+/// Why a grant ended without the job's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// The session fell silent for longer than it may.
+    Silent,
+    /// Gossip and silence agree that the node is down.
+    Down,
+    /// The node's supervisor testified that its process died.
+    Died,
+    /// A newer session of the same node replaced it.
+    Replaced,
+    /// The node left on purpose.
+    Left,
+    /// The job's own process was lost.
+    Process,
+}
+
+/// The participant of a rating table: a player at a budget is one participant.
+pub type Participant = Player;

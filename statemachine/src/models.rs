@@ -1,0 +1,81 @@
+//! The model registry: candidates, evidence, the promotion rule and the champion pointer.
+
+use riftmesh_base::{BlobHash, Millis, NodeId};
+use serde::{Deserialize, Serialize};
+
+use crate::job::ModelRecord;
+
+/// Where a model stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum ModelState {
+    /// Waiting for evidence.
+    Candidate,
+    /// The champion.
+    Promoted,
+    /// Refused by the promotion rule.
+    Rejected {
+        /// The rule's words.
+        reason: String,
+    },
+    /// Was champion until a better one came.
+    Superseded,
+    /// Was champion until an operator or a regression took it back.
+    RolledBack {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A model in the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelEntry {
+    /// As registered.
+    pub record: ModelRecord,
+    /// Rises by one with every model of a configuration; for people.
+    pub number: u32,
+    /// Where it stands.
+    pub state: ModelState,
+    /// Games won and lost against the champion it challenges, the evidence of the promotion rule.
+    pub evidence: Evidence,
+    /// Rating in milli-Elo over random = 0, none until it has played.
+    pub rating_milli_elo: Option<i64>,
+    /// Nodes known to have the weights.
+    pub holders: Vec<NodeId>,
+    /// Cluster time of registration.
+    pub registered: Millis,
+    /// Cluster time of the last change of state.
+    pub changed: Millis,
+}
+
+/// Games of a candidate against one opponent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The opponent: the champion when the first of these games was reported.
+    pub opponent: Option<BlobHash>,
+    /// Won.
+    pub wins: u32,
+    /// Lost.
+    pub losses: u32,
+}
+
+/// What the promotion rule says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "verdict")]
+pub enum Verdict {
+    /// The champion pointer moved to the candidate.
+    Promoted {
+        /// Such as `+84 Elo after 62 games (42-20), SPRT 2.97 of 2.94`.
+        reason: String,
+    },
+    /// The candidate was rejected.
+    Rejected {
+        /// Such as `refused: -12 Elo after 200 games`.
+        reason: String,
+    },
+    /// More games are needed.
+    Undecided {
+        /// Where the test stands.
+        reason: String,
+    },
+}

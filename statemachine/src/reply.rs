@@ -1,0 +1,81 @@
+//! What the state machine answers. Every command gets exactly one reply; a refusal is a reply.
+
+use riftmesh_base::{BlobHash, JobId, Millis, SessionId};
+use serde::{Deserialize, Serialize};
+
+use crate::job::Grant;
+use crate::models::Verdict;
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Done, nothing to say.
+    Done,
+    /// A session was opened.
+    Session {
+        /// Its id.
+        session: SessionId,
+        /// How long it may stay silent.
+        ttl: Millis,
+    },
+    /// Jobs were entered, or found by their unique key, in the order submitted.
+    Submitted {
+        /// Their ids.
+        jobs: Vec<JobId>,
+    },
+    /// Jobs were granted; none is an answer too.
+    Granted {
+        /// The grants.
+        grants: Vec<Grant>,
+    },
+    /// The promotion rule was evaluated.
+    Judged {
+        /// What it says, with its reason.
+        verdict: Verdict,
+        /// The champion now.
+        champion: Option<BlobHash>,
+    },
+    /// Nothing was changed.
+    Refused(Refusal),
+}
+
+/// Why a command changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The token is not the job's current one: the grant is over, whatever the sender believes.
+    #[error("fenced: the grant of {job} is over")]
+    Fenced {
+        /// The job.
+        job: JobId,
+    },
+    /// The session is over; open a new one.
+    #[error("session {0} is over; open a new one")]
+    SessionOver(SessionId),
+    /// There is no such thing.
+    #[error("there is no {0}")]
+    Unknown(String),
+    /// The thing is not in a state that allows this.
+    #[error("{0}")]
+    Conflict(String),
+    /// The command breaks a rule or a bound; repeating it will not help.
+    #[error("{0}")]
+    Invalid(String),
+    /// A bound is reached; try again later.
+    #[error("{what} is full ({max}); try again in {retry_after}")]
+    Full {
+        /// What is full.
+        what: String,
+        /// The bound.
+        max: u64,
+        /// When to try again.
+        retry_after: Millis,
+    },
+    /// This origin has sent a later command already.
+    #[error("stale sequence number {seq}; the last one seen is {last}")]
+    StaleSequence {
+        /// Sent.
+        seq: u64,
+        /// Seen.
+        last: u64,
+    },
+}

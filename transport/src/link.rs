@@ -1,0 +1,151 @@
+//! The door every message leaves and enters by, with two implementations: QUIC and an in-memory twin.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use riftmesh_base::{BlobHash, NodeId};
+use serde::{Deserialize, Serialize};
+
+/// A boxed future, for traits used as objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where a node can be reached, and who must answer there. The certificate presented must name `node`, when it is
+/// known; a seed address is dialled with `node: None` and tells us who lives there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Target {
+    /// Who must answer, if known.
+    pub node: Option<NodeId>,
+    /// Where.
+    pub address: SocketAddr,
+}
+
+/// A peer whose certificate was checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The node named by its certificate.
+    pub node: NodeId,
+    /// The address it was heard from.
+    pub address: SocketAddr,
+}
+
+/// Message lanes, each with its own budget, so that one cannot starve another. Consensus has a connection of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Lane {
+    /// Raft RPCs.
+    Raft,
+    /// Client and worker calls.
+    Client,
+    /// Membership calls too large for a datagram: metadata bodies, stream pings, push-pull.
+    Mesh,
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Raft => "raft",
+            Self::Client => "client",
+            Self::Mesh => "mesh",
+        })
+    }
+}
+
+/// Why a call brought no answer, by blame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// No connection: refused, unroutable or timed out before the request left. The peer did not see it.
+    #[error("{target:?} is unreachable: {reason}")]
+    Unreachable {
+        /// Who.
+        target: Target,
+        /// What the network said.
+        reason: String,
+    },
+    /// The peer is not who it should be, or its certificate is not of this cluster. Retrying will not help.
+    #[error("{target:?} was refused: {reason}")]
+    Untrusted {
+        /// Who.
+        target: Target,
+        /// Which check failed.
+        reason: String,
+    },
+    /// The request left, the answer did not come in time or the connection was lost. The peer may have acted on it.
+    #[error("no answer in time: {0}; the request may have been carried out")]
+    Unknown(String),
+    /// The peer's handler refused: overloaded, or no handler on this lane. It did not act on it.
+    #[error("refused by the peer: {0}")]
+    Refused(String),
+    /// Request or reply is over its bound. Our fault or the peer's; nothing was carried out if it was the request.
+    #[error("{what} of {bytes} bytes is over the bound of {max}")]
+    TooLarge {
+        /// `request` or `reply`.
+        what: &'static str,
+        /// Its size.
+        bytes: u64,
+        /// The bound.
+        max: u64,
+    },
+}
+
+/// A handler's refusal; its text reaches the caller as [`CallError::Refused`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused(pub String);
+
+/// What a node does with what arrives. One per node, shared by all connections.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers a call. Runs in a task of its own; concurrency per lane is bounded by the endpoint.
+    fn call(&self, from: Peer, lane: Lane, request: Bytes)
+    -> BoxFuture<'_, Result<Bytes, Refused>>;
+
+    /// Takes a gossip datagram. Must not block.
+    fn datagram(&self, from: Peer, payload: Bytes);
+
+    /// The file of a blob this node can serve, if it has it.
+    fn blob(&self, from: Peer, hash: BlobHash) -> Option<std::path::PathBuf>;
+}
+
+/// The sending side of a node.
+pub trait Link: Send + Sync + 'static {
+    /// Sends a request and waits for its reply, both bounded by `MESSAGE_BYTES_MAX`.
+    fn call(
+        &self,
+        to: Target,
+        lane: Lane,
+        request: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, CallError>>;
+
+    /// Sends a datagram, best effort, at most `DATAGRAM_BYTES_MAX`. An error means it was surely not sent.
+    fn datagram(&self, to: Target, payload: Bytes) -> BoxFuture<'_, Result<(), CallError>>;
+
+    /// Streams a blob into `into` (written aside, synced and renamed), verifying its hash; gives its length.
+    /// Nothing appears at `into` unless the bytes are whole and hash to `hash`.
+    fn fetch<'a>(
+        &'a self,
+        to: Target,
+        hash: BlobHash,
+        into: &'a Path,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<u64, CallError>>;
+
+    /// Asks who lives at an address: dials it and reads the certificate it presents.
+    fn identify(
+        &self,
+        address: SocketAddr,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<NodeId, CallError>>;
+
+    /// The address this node listens on.
+    fn local_address(&self) -> SocketAddr;
+
+    /// Stops listening and closes all connections, telling the peers. Later calls are `Unreachable`.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// A link shared by the parts of a node.
+pub type SharedLink = Arc<dyn Link>;
