@@ -5,8 +5,12 @@ use riftmesh_base::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::job::{JobKind, JobSpec, Output, Player};
+use crate::job::{JobKind, JobSpec, MatchRecord, ModelRecord, Output};
 use crate::roster::NodeRecord;
+
+/// The only version of the command encoding so far. It rises when the meaning or the bytes of a command change, and
+/// old versions stay readable: entries replay the same for ever.
+pub const COMMAND_VERSION: u16 = 1;
 
 /// One Raft log entry: commands that were packed together, and the cluster time they are applied at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +21,53 @@ pub struct Batch {
     pub now: Millis,
     /// In order.
     pub commands: Vec<Command>,
+}
+
+impl Batch {
+    /// A batch of this build's version.
+    pub fn new(now: Millis, commands: Vec<Command>) -> Self {
+        Self {
+            version: COMMAND_VERSION,
+            now,
+            commands,
+        }
+    }
+
+    /// Its bytes, as they stand in the log.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        riftmesh_base::encode(self)
+    }
+
+    /// Reads what [`Batch::to_bytes`] wrote. The version is looked at before anything else, so that an entry of a
+    /// later build stops this one instead of being misread.
+    ///
+    /// # Errors
+    /// [`BatchError`]; the node must stop before this entry.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, BatchError> {
+        let (version, _) = postcard::take_from_bytes::<u16>(bytes)
+            .map_err(|e| riftmesh_base::DecodeError::Malformed(e.to_string()))?;
+        if version != COMMAND_VERSION {
+            return Err(BatchError::Version { found: version });
+        }
+        Ok(riftmesh_base::decode(bytes)?)
+    }
+}
+
+/// Why the bytes of a log entry cannot be applied. The log was written by a later build or is damaged; the state is
+/// untouched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// A version this build does not know.
+    #[error(
+        "log entry of command version {found}: this build applies version {COMMAND_VERSION}; upgrade it"
+    )]
+    Version {
+        /// The version found.
+        found: u16,
+    },
+    /// Not a batch.
+    #[error("log entry: {0}")]
+    Decode(#[from] riftmesh_base::DecodeError),
 }
 
 /// A command and who sent it.
@@ -30,11 +81,12 @@ pub struct Command {
 }
 
 /// Names one command of one client, for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Origin {
     /// A random number the client chose when it started.
     pub client: u64,
-    /// Counts the client's commands from 1. A client has at most one command outstanding per `client` number.
+    /// Counts the client's commands from 1. A client has at most one command outstanding per `client` number, and
+    /// repeats it under the same `seq` until it has the reply. Trying again after a refusal is a new command.
     pub seq: u64,
 }
 
@@ -140,7 +192,7 @@ pub enum Body {
         /// For which configuration.
         configuration: ConfigurationName,
         /// The model.
-        model: crate::job::ModelRecord,
+        model: ModelRecord,
     },
     /// Enters match evidence from outside the loop. `id` is unique; a repeat changes nothing.
     ReportMatch {
@@ -149,7 +201,7 @@ pub enum Body {
         /// For which configuration.
         configuration: ConfigurationName,
         /// The result.
-        result: crate::job::MatchRecord,
+        result: MatchRecord,
     },
     /// Evaluates the promotion rule on the evidence in the state and, if it says so, moves the champion pointer.
     /// Compare-and-set: refused when the champion is not `expected`.
@@ -177,12 +229,20 @@ pub enum Body {
         /// The node.
         node: NodeId,
     },
-    /// Lets time pass: delayed jobs whose time has come become ready.
+    /// Lets time pass: delayed jobs whose time has come become ready. Every batch does that; this one only carries
+    /// the time when there is nothing else to say.
     Tick,
+    /// Grants no more work to a node, or grants again. Running jobs go on.
+    DrainNode {
+        /// Which.
+        node: NodeId,
+        /// Whether it is to be left without new work.
+        drain: bool,
+    },
 }
 
 /// Why a grant ended without the job's fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
     /// The session fell silent for longer than it may.
@@ -198,6 +258,3 @@ pub enum Loss {
     /// The job's own process was lost.
     Process,
 }
-
-/// The participant of a rating table: a player at a budget is one participant.
-pub type Participant = Player;

@@ -66,7 +66,8 @@ pub struct JobSpec {
     pub configuration: ConfigurationName,
     /// Parameters of the job as JSON, understood by the kind's runner and opaque here.
     pub payload: String,
-    /// 0 to 255; higher is granted first.
+    /// 0 to 255; higher is granted first. A job overtakes a later one of the next higher priority by waiting
+    /// [`AGE_PER_PRIORITY`](crate::bounds::AGE_PER_PRIORITY), so nothing waits for ever.
     pub priority: u8,
     /// A second submission with the same key, while the first job is not finished, gives that job instead of a new one.
     pub unique_key: Option<String>,
@@ -117,7 +118,7 @@ pub struct Lease {
 ///                     `--- any state --Cancel--> cancelling -> cancelled
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "state")]
+#[serde(rename_all = "kebab-case")]
 pub enum JobState {
     /// Other jobs have to be done first.
     Waiting,
@@ -142,7 +143,7 @@ pub enum JobState {
 
 /// Something a job made. It becomes visible with the `Complete` that carries it, and only then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind")]
+#[serde(rename_all = "kebab-case")]
 pub enum Output {
     /// A replay segment.
     Segment(SegmentRecord),
@@ -192,7 +193,7 @@ pub struct ModelRecord {
 
 /// Who plays: a network at a search budget, or a fixed player.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "player")]
+#[serde(rename_all = "kebab-case")]
 pub enum Player {
     /// Uniform choice over legal actions. Its rating is the anchor, 0.
     Random,
@@ -230,6 +231,9 @@ pub struct MatchRecord {
 pub struct JobRecord {
     /// Its id.
     pub id: JobId,
+    /// The token of its last grant, none when it was never granted. Kept after the end, so that a repeated
+    /// `Complete` is recognised.
+    pub last_token: Option<Token>,
     /// As submitted.
     pub spec: JobSpec,
     /// Where it stands.

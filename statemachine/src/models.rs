@@ -7,7 +7,7 @@ use crate::job::ModelRecord;
 
 /// Where a model stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "state")]
+#[serde(rename_all = "kebab-case")]
 pub enum ModelState {
     /// Waiting for evidence.
     Candidate,
@@ -27,7 +27,7 @@ pub enum ModelState {
     },
 }
 
-/// A model in the registry.
+/// A model in the registry. Its rating is not part of the state: see [`ratings`](crate::query).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelEntry {
     /// As registered.
@@ -38,8 +38,6 @@ pub struct ModelEntry {
     pub state: ModelState,
     /// Games won and lost against the champion it challenges, the evidence of the promotion rule.
     pub evidence: Evidence,
-    /// Rating in milli-Elo over random = 0, none until it has played.
-    pub rating_milli_elo: Option<i64>,
     /// Nodes known to have the weights.
     pub holders: Vec<NodeId>,
     /// Cluster time of registration.
@@ -51,8 +49,11 @@ pub struct ModelEntry {
 /// Games of a candidate against one opponent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The opponent: the champion when the first of these games was reported.
+    /// The opponent: the champion when the first of these games was reported, none for the untrained start.
     pub opponent: Option<BlobHash>,
+    /// Simulations per decision on both sides; zero before the first game. Games at a smaller budget do not count,
+    /// games at a larger one start the evidence anew.
+    pub simulations: u32,
     /// Won.
     pub wins: u32,
     /// Lost.
@@ -61,7 +62,7 @@ pub struct Evidence {
 
 /// What the promotion rule says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "verdict")]
+#[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// The champion pointer moved to the candidate.
     Promoted {

@@ -35,6 +35,12 @@ pub enum Reply {
         /// The champion now.
         champion: Option<BlobHash>,
     },
+    /// The job was cancelled. To `Progress`: stop and give it back. To `Complete`, `Fail` and `Release`: the grant
+    /// ended, and nothing it made is visible.
+    Cancelled {
+        /// The job.
+        job: JobId,
+    },
     /// Nothing was changed.
     Refused(Refusal),
 }

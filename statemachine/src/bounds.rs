@@ -1,0 +1,80 @@
+//! The bounds of the replicated state that concern nothing outside it.
+//!
+//! They decide how commands are answered, so every replica must use the same ones: they are part of the state and of
+//! its snapshots, and a change of a default here needs a new command version.
+
+use riftmesh_base::Millis;
+use riftmesh_base::limits::{
+    BATCH_COMMANDS_MAX, CLAIM_JOBS_MAX, JOBS_FINISHED_KEPT, JOBS_LIVE_MAX, LOSSES_MAX,
+};
+use serde::{Deserialize, Serialize};
+
+/// Waiting this long is worth one step of priority.
+pub const AGE_PER_PRIORITY: Millis = Millis(10_000);
+/// A refused submission may be repeated after this time.
+pub const RETRY_AFTER: Millis = Millis(5_000);
+/// Most slots a session offers or a job needs.
+pub const SLOTS_MAX: u16 = 1_024;
+/// Jobs one job waits for.
+pub const AFTER_MAX: usize = 64;
+/// Outputs of one job.
+pub const OUTPUTS_MAX: usize = 64;
+/// Bytes of a unique key, a network shape or an address.
+pub const NAME_BYTES_MAX: usize = 256;
+/// Attempts a retry policy may ask for.
+pub const ATTEMPTS_MAX: u32 = 1_000;
+/// Nodes known to hold one blob.
+pub const HOLDERS_MAX: usize = 64;
+
+/// The caps of the maps in the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Nodes in the roster, and so sessions.
+    pub nodes_max: usize,
+    /// Clients whose last reply is kept. The one silent for longest, in log order, is forgotten first.
+    pub clients_max: usize,
+    /// Jobs that are not finished.
+    pub jobs_live_max: usize,
+    /// Bytes of payloads and keys of jobs that are not finished.
+    pub jobs_live_bytes_max: u64,
+    /// Finished jobs kept for queries.
+    pub jobs_finished_kept: usize,
+    /// Bytes of payloads and keys of finished jobs kept.
+    pub jobs_finished_bytes_kept: u64,
+    /// Losses after which a job is quarantined.
+    pub losses_max: u32,
+    /// Configurations.
+    pub configurations_max: usize,
+    /// Segments listed per configuration. Older ones are retired; the totals keep counting them.
+    pub segments_kept: usize,
+    /// Models kept per configuration, the champion, its predecessor and the latest always among them.
+    pub models_kept: usize,
+    /// Pairs of players whose games are kept per configuration.
+    pub pairs_kept: usize,
+    /// Names of reported matches remembered.
+    pub matches_kept: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            nodes_max: 1_024,
+            clients_max: 4_096,
+            jobs_live_max: JOBS_LIVE_MAX,
+            jobs_live_bytes_max: 64 << 20,
+            jobs_finished_kept: JOBS_FINISHED_KEPT,
+            jobs_finished_bytes_kept: 32 << 20,
+            losses_max: LOSSES_MAX,
+            configurations_max: 64,
+            segments_kept: 8_192,
+            models_kept: 512,
+            pairs_kept: 2_048,
+            matches_kept: 65_536,
+        }
+    }
+}
+
+const _: () = assert!(
+    BATCH_COMMANDS_MAX * CLAIM_JOBS_MAX <= 1 << 16,
+    "every grant of an entry has an ordinal of its own"
+);
