@@ -1,1 +1,55 @@
-fn main() {}
+//! Repository chores, in the product's language: `cargo xtask ci | tidy | bench`.
+//!
+//! None of them edits the sources; `bench` appends to `bench/history.ndjson`.
+
+mod bench;
+mod ci;
+mod shell;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Repository chores of riftmesh.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Everything that is checked before a change lands, short of the tests: format, tidy, clippy, docs, deny.
+    Ci,
+    /// The rules of this repository that no other tool knows: crate graph, file lengths, banned names, links.
+    Tidy,
+    /// Runs the benchmark programs and appends their figures to `bench/history.ndjson`.
+    Bench(bench::BenchArguments),
+}
+
+fn main() -> ExitCode {
+    let root = repository_root();
+    let outcome = match Arguments::parse().chore {
+        Chore::Ci => ci::run(&root),
+        Chore::Tidy => tidy::run(&root),
+        Chore::Bench(arguments) => bench::run(&root, &arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder above this crate's.
+fn repository_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+        .to_path_buf()
+}

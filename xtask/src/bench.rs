@@ -1,0 +1,173 @@
+//! Runs the benchmark programs of the crates and keeps their figures in `bench/history.ndjson`.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Map, Value};
+
+use crate::shell;
+
+/// Where the figures are kept, relative to the root.
+const HISTORY: &str = "bench/history.ndjson";
+
+/// A benchmark program: an example that prints one JSON object per line on standard output.
+struct Program {
+    folder: &'static str,
+    example: &'static str,
+}
+
+const PROGRAMS: &[Program] = &[
+    Program {
+        folder: "rules",
+        example: "playouts",
+    },
+    Program {
+        folder: "raft",
+        example: "commit_bench",
+    },
+    Program {
+        folder: "transport",
+        example: "call_bench",
+    },
+];
+
+/// What to run and how to label it.
+#[derive(clap::Args)]
+pub struct BenchArguments {
+    /// The day of the run, `YYYY-MM-DD`.
+    #[arg(long, value_parser = parse_date)]
+    date: String,
+    /// Only programs whose `folder/example` contains this text.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// Runs the programs in release mode and appends what they print.
+///
+/// # Errors
+/// When a program is missing or fails, prints something else than JSON objects, or the history cannot be written.
+pub fn run(root: &Path, arguments: &BenchArguments) -> anyhow::Result<()> {
+    let labels = labels(root, &arguments.date)?;
+    let only = arguments.only.as_deref().unwrap_or_default();
+    let mut lines = String::new();
+    for program in PROGRAMS {
+        let name = format!("{}/{}", program.folder, program.example);
+        if !name.contains(only) {
+            continue;
+        }
+        let package = format!("riftmesh-{}", program.folder);
+        let cargo = [
+            "run",
+            "--locked",
+            "--release",
+            "--package",
+            &package,
+            "--example",
+            program.example,
+        ];
+        eprintln!("$ cargo {}", cargo.join(" "));
+        let output = shell::capture(root, "cargo", &cargo)?;
+        lines.push_str(&label(&output, &name, &labels)?);
+    }
+    ensure!(!lines.is_empty(), "no benchmark is called `{only}`");
+    append(&root.join(HISTORY), &lines)?;
+    eprint!("{lines}");
+    Ok(())
+}
+
+/// Date, revision and machine of this run.
+fn labels(root: &Path, date: &str) -> anyhow::Result<Map<String, Value>> {
+    let revision = shell::capture(root, "git", &["rev-parse", "--short=12", "HEAD"])?;
+    let changes = shell::capture(root, "git", &["status", "--porcelain"])?;
+    let dirty = if changes.trim().is_empty() { "" } else { "+" };
+    let mut labels = Map::new();
+    labels.insert("date".into(), date.into());
+    labels.insert(
+        "revision".into(),
+        format!("{}{dirty}", revision.trim()).into(),
+    );
+    labels.insert("machine".into(), machine().into());
+    Ok(labels)
+}
+
+/// Processor and core count; "unknown" is a value.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map_or("unknown processor", |(_, model)| model.trim());
+    format!("{model}, {cores} cores")
+}
+
+/// The JSON lines of `output` with the labels and the program's name in front.
+fn label(output: &str, program: &str, labels: &Map<String, Value>) -> anyhow::Result<String> {
+    let mut lines = String::new();
+    for line in output.lines().filter(|line| !line.trim().is_empty()) {
+        let figures: Map<String, Value> = serde_json::from_str(line).with_context(|| {
+            format!("`{program}` printed a line that is not a JSON object: {line}")
+        })?;
+        let mut record = labels.clone();
+        record.insert("program".into(), program.into());
+        record.insert("figures".into(), figures.into());
+        lines.push_str(&Value::from(record).to_string());
+        lines.push('\n');
+    }
+    if lines.is_empty() {
+        bail!("`{program}` printed no figures");
+    }
+    Ok(lines)
+}
+
+fn append(path: &Path, lines: &str) -> anyhow::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let context = || format!("cannot write {}", path.display());
+    std::fs::create_dir_all(folder).with_context(context)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(context)?;
+    file.write_all(lines.as_bytes()).with_context(context)
+}
+
+fn parse_date(text: &str) -> Result<String, String> {
+    let shape: String = text
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    if shape == "0000-00-00" {
+        Ok(text.to_owned())
+    } else {
+        Err("expected YYYY-MM-DD".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every figure says when, on what and from which revision it came.
+    #[test]
+    fn figures_are_labelled() {
+        let mut labels = Map::new();
+        labels.insert("date".into(), "2026-01-02".into());
+        let lines = label("{\"p50_ms\":1.5}\n", "raft/commit_bench", &labels).unwrap();
+        let value: Value = serde_json::from_str(lines.trim()).unwrap();
+        assert_eq!(value["date"], "2026-01-02");
+        assert_eq!(value["program"], "raft/commit_bench");
+        assert_eq!(value["figures"]["p50_ms"], 1.5);
+    }
+
+    /// A program that prints prose, or nothing, is an error and not an empty record.
+    #[test]
+    fn prose_is_refused() {
+        assert!(label("1.5 ms\n", "x", &Map::new()).is_err());
+        assert!(label("\n", "x", &Map::new()).is_err());
+        assert!(parse_date("yesterday").is_err());
+        assert!(parse_date("2026-01-02").is_ok());
+    }
+}
