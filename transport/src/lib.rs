@@ -3,6 +3,9 @@
 //!
 //! This crate does not know what the messages mean.
 
+mod blob;
 pub mod link;
+pub mod memory;
 
 pub use link::{BoxFuture, CallError, Handler, Lane, Link, Peer, Refused, SharedLink, Target};
+pub use memory::{MemoryLink, MemoryNetwork};

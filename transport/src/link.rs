@@ -17,12 +17,21 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Where a node can be reached, and who must answer there. The certificate presented must name `node`, when it is
 /// known; a seed address is dialled with `node: None` and tells us who lives there.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Target {
     /// Who must answer, if known.
     pub node: Option<NodeId>,
     /// Where.
     pub address: SocketAddr,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.node {
+            Some(node) => write!(f, "{node} at {}", self.address),
+            None => write!(f, "the node at {}", self.address),
+        }
+    }
 }
 
 /// A peer whose certificate was checked.
@@ -59,7 +68,7 @@ impl fmt::Display for Lane {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// No connection: refused, unroutable or timed out before the request left. The peer did not see it.
-    #[error("{target:?} is unreachable: {reason}")]
+    #[error("{target} is unreachable: {reason}")]
     Unreachable {
         /// Who.
         target: Target,
@@ -67,7 +76,7 @@ pub enum CallError {
         reason: String,
     },
     /// The peer is not who it should be, or its certificate is not of this cluster. Retrying will not help.
-    #[error("{target:?} was refused: {reason}")]
+    #[error("{target} was refused: {reason}")]
     Untrusted {
         /// Who.
         target: Target,
@@ -90,6 +99,17 @@ pub enum CallError {
         /// The bound.
         max: u64,
     },
+    /// The bytes of a blob do not hash to its name; nothing was kept. The peer's copy is damaged: ask another peer.
+    #[error("{target} sent a damaged blob: {reason}")]
+    Corrupt {
+        /// Who.
+        target: Target,
+        /// What was found.
+        reason: String,
+    },
+    /// Our own disk failed while storing a blob; nothing was kept. Asking another peer will not help.
+    #[error("storing the blob failed here: {0}")]
+    Local(String),
 }
 
 /// A handler's refusal; its text reaches the caller as [`CallError::Refused`].
@@ -102,15 +122,21 @@ pub trait Handler: Send + Sync + 'static {
     fn call(&self, from: Peer, lane: Lane, request: Bytes)
     -> BoxFuture<'_, Result<Bytes, Refused>>;
 
-    /// Takes a gossip datagram. Must not block.
+    /// Takes a gossip datagram. Must not block. Datagrams may be lost, repeated and reordered.
     fn datagram(&self, from: Peer, payload: Bytes);
 
     /// The file of a blob this node can serve, if it has it.
     fn blob(&self, from: Peer, hash: BlobHash) -> Option<std::path::PathBuf>;
 }
 
-/// The sending side of a node.
+/// One node's end of the network.
+///
+/// Create it, hand it to the parts that send, build the [`Handler`] out of them, then [`serve`](Link::serve) it:
+/// peers that call earlier wait until then or until their deadline.
 pub trait Link: Send + Sync + 'static {
+    /// Starts answering with `handler`. A second call changes nothing and is logged as an error.
+    fn serve(&self, handler: Arc<dyn Handler>);
+
     /// Sends a request and waits for its reply, both bounded by `MESSAGE_BYTES_MAX`.
     fn call(
         &self,
@@ -139,6 +165,10 @@ pub trait Link: Send + Sync + 'static {
         address: SocketAddr,
         deadline: Duration,
     ) -> BoxFuture<'_, Result<NodeId, CallError>>;
+
+    /// Looks for evidence of death: true when the host at `address` answered that nothing listens on that port.
+    /// False proves nothing, and true can be forged: a hint, never a verdict.
+    fn port_refused(&self, address: SocketAddr, within: Duration) -> BoxFuture<'_, bool>;
 
     /// The address this node listens on.
     fn local_address(&self) -> SocketAddr;
