@@ -60,9 +60,9 @@ impl<G: Game, F: FnMut(Leaf<'_, G>) -> Evaluation> Evaluator<G> for ScriptedEval
     }
 }
 
-/// Runs one search to its end on the calling thread.
+/// Runs a search to its end on the calling thread.
 pub fn run<G: Game>(
-    mut search: Search<G>,
+    search: &mut Search<G>,
     evaluator: &mut impl Evaluator<G>,
 ) -> SearchOutcome<G::Action> {
     while search.step() == Step::Evaluate {
