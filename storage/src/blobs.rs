@@ -1,0 +1,320 @@
+//! Replay segments, checkpoints and models: files named by the BLAKE3 hash of their bytes.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use riftmesh_base::BlobHash;
+use riftmesh_base::limits::BLOB_BYTES_MAX;
+
+use crate::durable;
+use crate::error::StorageError;
+
+const COPY_BYTES: usize = 256 << 10;
+
+/// A content-addressed store in a directory: `ab/ab12...` for the blob whose hash begins with `ab`.
+///
+/// A file under its final name is whole: it was written aside, synced and renamed. The store may be used from many
+/// threads.
+#[derive(Debug)]
+pub struct BlobStore {
+    root: PathBuf,
+    next: AtomicU64,
+}
+
+impl BlobStore {
+    /// Opens the store at `root`, creating it if needed, and removes what interrupted writes left behind.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`].
+    pub fn open(root: &Path) -> Result<Self, StorageError> {
+        durable::create_directory(root)?;
+        let store = Self {
+            root: root.to_owned(),
+            next: AtomicU64::new(0),
+        };
+        let aside = store.aside();
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(|e| StorageError::io("clear", &aside, &e))?;
+        }
+        fs::create_dir(&aside).map_err(|e| StorageError::io("create", &aside, &e))?;
+        for shard in store.shards() {
+            fs::create_dir_all(&shard).map_err(|e| StorageError::io("create", &shard, &e))?;
+            remove_strays(&shard)?;
+        }
+        durable::sync_directory(root)?;
+        Ok(store)
+    }
+
+    /// Where the blob is, or would be. Its directory exists, so that a download may be written beside it and
+    /// renamed; files there whose names are no hashes are removed at the next open.
+    pub fn path(&self, hash: &BlobHash) -> PathBuf {
+        let name = hash.to_string();
+        self.root.join(&name[..2]).join(name)
+    }
+
+    /// Whether the blob is here.
+    pub fn contains(&self, hash: &BlobHash) -> bool {
+        self.path(hash).is_file()
+    }
+
+    /// Stores bytes; durable on return. Storing what is here already changes nothing.
+    ///
+    /// # Errors
+    /// [`StorageError::TooLarge`] over `BLOB_BYTES_MAX`, else [`StorageError::Io`]; nothing appears then.
+    pub fn put(&self, bytes: &[u8]) -> Result<BlobHash, StorageError> {
+        let hash = BlobHash::of(bytes);
+        if self.contains(&hash) {
+            return Ok(hash);
+        }
+        self.put_reader(bytes).map(|(hash, _)| hash)
+    }
+
+    /// Stores a copy of a file; durable on return. Gives its name and length.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn put_file(&self, path: &Path) -> Result<(BlobHash, u64), StorageError> {
+        let file = File::open(path).map_err(|e| StorageError::io("open", path, &e))?;
+        self.put_reader(file)
+    }
+
+    /// Stores what `reader` gives until its end; durable on return. Gives its name and length.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn put_reader(&self, reader: impl Read) -> Result<(BlobHash, u64), StorageError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let aside = self.aside().join(number.to_string());
+        let written = write_aside(reader, &aside).and_then(|(hash, bytes)| {
+            durable::rename(&aside, &self.path(&hash))?;
+            Ok((hash, bytes))
+        });
+        if written.is_err() {
+            durable::remove_if_present(&aside)?;
+        }
+        written
+    }
+
+    /// Opens a blob for reading.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`], also when it is not here.
+    pub fn open_blob(&self, hash: &BlobHash) -> Result<File, StorageError> {
+        let path = self.path(hash);
+        File::open(&path).map_err(|e| StorageError::io("open", &path, &e))
+    }
+
+    /// The bytes of a blob, checked against its name.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] when they do not hash to it, else [`StorageError::Io`].
+    pub fn read(&self, hash: &BlobHash) -> Result<Vec<u8>, StorageError> {
+        let path = self.path(hash);
+        let bytes = fs::read(&path).map_err(|e| StorageError::io("read", &path, &e))?;
+        check(&path, hash, BlobHash::of(&bytes))?;
+        Ok(bytes)
+    }
+
+    /// Reads the blob and checks it against its name.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn verify(&self, hash: &BlobHash) -> Result<(), StorageError> {
+        let path = self.path(hash);
+        let mut hasher = blake3::Hasher::new();
+        copy(self.open_blob(hash)?, &path, |bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })?;
+        check(&path, hash, BlobHash(*hasher.finalize().as_bytes()))
+    }
+
+    /// All blobs with their lengths, in the order of their names.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`].
+    pub fn list(&self) -> Result<Vec<(BlobHash, u64)>, StorageError> {
+        let mut blobs = Vec::new();
+        for shard in self.shards() {
+            for (path, name) in names(&shard)? {
+                let Ok(hash) = name.parse::<BlobHash>() else {
+                    continue;
+                };
+                let data =
+                    fs::metadata(&path).map_err(|e| StorageError::io("inspect", &path, &e))?;
+                blobs.push((hash, data.len()));
+            }
+        }
+        blobs.sort_unstable();
+        Ok(blobs)
+    }
+
+    /// Removes a blob; one that is not here is no error.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`].
+    pub fn remove(&self, hash: &BlobHash) -> Result<(), StorageError> {
+        durable::remove_if_present(&self.path(hash))
+    }
+
+    fn aside(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    fn shards(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        (0..=u8::MAX).map(|shard| self.root.join(format!("{shard:02x}")))
+    }
+}
+
+/// Writes and syncs a file, hashing on the way.
+fn write_aside(reader: impl Read, path: &Path) -> Result<(BlobHash, u64), StorageError> {
+    let mut file = File::create_new(path).map_err(|e| StorageError::io("create", path, &e))?;
+    let mut hasher = blake3::Hasher::new();
+    let bytes = copy(reader, path, |bytes| {
+        hasher.update(bytes);
+        file.write_all(bytes)
+            .map_err(|e| StorageError::io("write", path, &e))
+    })?;
+    file.sync_all()
+        .map_err(|e| StorageError::io("sync", path, &e))?;
+    Ok((BlobHash(*hasher.finalize().as_bytes()), bytes))
+}
+
+/// Feeds all of `reader` to `sink`; gives the number of bytes.
+fn copy(
+    mut reader: impl Read,
+    path: &Path,
+    mut sink: impl FnMut(&[u8]) -> Result<(), StorageError>,
+) -> Result<u64, StorageError> {
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut total = 0;
+    loop {
+        let read = match reader.read(&mut buffer) {
+            Ok(0) => return Ok(total),
+            Ok(read) => read,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(StorageError::io("read", path, &e)),
+        };
+        total += read as u64;
+        if total > BLOB_BYTES_MAX {
+            return Err(StorageError::TooLarge {
+                what: "blob",
+                bytes: total,
+                max: BLOB_BYTES_MAX,
+            });
+        }
+        sink(&buffer[..read])?;
+    }
+}
+
+fn check(path: &Path, expected: &BlobHash, found: BlobHash) -> Result<(), StorageError> {
+    if found == *expected {
+        return Ok(());
+    }
+    Err(StorageError::damaged(
+        path,
+        format!("its bytes hash to {found}"),
+    ))
+}
+
+fn names(directory: &Path) -> Result<Vec<(PathBuf, String)>, StorageError> {
+    fs::read_dir(directory)
+        .map_err(|e| StorageError::io("list", directory, &e))?
+        .map(|entry| {
+            let entry = entry.map_err(|e| StorageError::io("list", directory, &e))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            Ok((entry.path(), name))
+        })
+        .collect()
+}
+
+fn remove_strays(shard: &Path) -> Result<(), StorageError> {
+    for (path, name) in names(shard)? {
+        if name.parse::<BlobHash>().is_err() {
+            durable::remove_if_present(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A blob comes back under the hash of its bytes, however it was put, and putting it twice is harmless.
+    #[test]
+    fn blobs_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(&dir.path().join("blobs")).unwrap();
+        let bytes: Vec<u8> = (0..600_000u32).map(|i| (i % 251) as u8).collect();
+        let hash = store.put(&bytes).unwrap();
+        assert_eq!(hash, BlobHash::of(&bytes));
+        let source = dir.path().join("source");
+        fs::write(&source, &bytes).unwrap();
+        assert_eq!(store.put_file(&source).unwrap(), (hash, 600_000));
+        assert_eq!(store.read(&hash).unwrap(), bytes);
+        store.verify(&hash).unwrap();
+        let empty = store.put(b"").unwrap();
+        let mut expected = [(hash, 600_000), (empty, 0)];
+        expected.sort_unstable();
+        assert_eq!(store.list().unwrap(), expected);
+        store.remove(&hash).unwrap();
+        store.remove(&hash).unwrap();
+        assert!(!store.contains(&hash) && store.contains(&empty));
+    }
+
+    /// A reader that fails half-way leaves nothing behind.
+    #[test]
+    fn a_failed_put_leaves_nothing() {
+        struct Broken(u32);
+        impl Read for Broken {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                self.0 += 1;
+                if self.0 > 2 {
+                    return Err(std::io::Error::other("unplugged"));
+                }
+                Ok(buffer.len())
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(dir.path()).unwrap();
+        let error = store.put_reader(Broken(0)).unwrap_err();
+        assert!(error.to_string().contains("unplugged"), "{error}");
+        assert!(store.list().unwrap().is_empty());
+        assert!(names(&store.aside()).unwrap().is_empty());
+    }
+
+    /// Remains of a crash disappear at the next open; whole blobs stay.
+    #[test]
+    fn remains_are_cleaned_at_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(dir.path()).unwrap();
+        let hash = store.put(b"whole").unwrap();
+        fs::write(dir.path().join("tmp/0"), b"half").unwrap();
+        let stray = store.path(&hash).with_extension("part");
+        fs::write(&stray, b"half").unwrap();
+        let store = BlobStore::open(dir.path()).unwrap();
+        assert_eq!(store.list().unwrap(), [(hash, 5)]);
+        assert!(!stray.exists());
+        store.put(b"another").unwrap();
+    }
+
+    /// A flipped bit is found by `verify` and never served by `read`.
+    #[test]
+    fn damage_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(dir.path()).unwrap();
+        let hash = store.put(b"weights").unwrap();
+        fs::write(store.path(&hash), b"weightz").unwrap();
+        assert!(matches!(
+            store.verify(&hash),
+            Err(StorageError::Damaged { .. })
+        ));
+        assert!(matches!(
+            store.read(&hash),
+            Err(StorageError::Damaged { .. })
+        ));
+    }
+}
