@@ -1,5 +1,7 @@
 //! What can be asked of the replicated state. One closed enum; nothing changes the state but these.
 
+use std::fmt;
+
 use riftmesh_base::{
     BlobHash, ClusterId, ConfigurationName, JobId, Millis, NodeId, SessionId, Token,
 };
@@ -257,4 +259,17 @@ pub enum Loss {
     Left,
     /// The job's own process was lost.
     Process,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Silent => "the session fell silent",
+            Self::Down => "the node is down",
+            Self::Died => "the node's process died",
+            Self::Replaced => "a newer session replaced it",
+            Self::Left => "the node left",
+            Self::Process => "the job's process was lost",
+        })
+    }
 }

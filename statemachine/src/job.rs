@@ -1,6 +1,7 @@
 //! What a job is: the specification a client submits and the record the cluster keeps of it.
 
 use std::fmt;
+use std::str::FromStr;
 
 use riftmesh_base::{BlobHash, ConfigurationName, JobId, Millis, NodeId, SessionId, Token};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,11 @@ pub enum JobKind {
     Train,
     /// Play a match between two players.
     Evaluate,
+}
+
+impl JobKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Selfplay, Self::Train, Self::Evaluate];
 }
 
 impl fmt::Display for JobKind {
@@ -37,7 +43,8 @@ pub enum DeviceNeed {
     Cuda,
 }
 
-/// What a worker must have free to be granted the job. Reserved in the state at claim.
+/// What a worker must have free to be granted the job. Reserved in the state at claim. The CUDA device of a session is
+/// given to one job at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Needs {
     /// Slots (a slot is one core, or one device) the job occupies while it runs; at least 1.
@@ -141,6 +148,116 @@ pub enum JobState {
     Dead,
 }
 
+impl JobState {
+    /// The state without its particulars.
+    pub fn phase(&self) -> JobPhase {
+        match self {
+            Self::Waiting => JobPhase::Waiting,
+            Self::Delayed { .. } => JobPhase::Delayed,
+            Self::Ready => JobPhase::Ready,
+            Self::Leased(_) => JobPhase::Leased,
+            Self::Cancelling(_) => JobPhase::Cancelling,
+            Self::Done => JobPhase::Done,
+            Self::Cancelled => JobPhase::Cancelled,
+            Self::Dead => JobPhase::Dead,
+        }
+    }
+
+    /// The lease, while somebody holds the job.
+    pub fn lease(&self) -> Option<&Lease> {
+        match self {
+            Self::Leased(lease) | Self::Cancelling(lease) => Some(lease),
+            Self::Waiting
+            | Self::Delayed { .. }
+            | Self::Ready
+            | Self::Done
+            | Self::Cancelled
+            | Self::Dead => None,
+        }
+    }
+}
+
+/// A [`JobState`] without its particulars, for filters and counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobPhase {
+    /// Other jobs have to be done first.
+    Waiting,
+    /// Not to be granted yet.
+    Delayed,
+    /// May be granted.
+    Ready,
+    /// Granted.
+    Leased,
+    /// Cancelled, and the holder has not stopped yet.
+    Cancelling,
+    /// Done.
+    Done,
+    /// Cancelled.
+    Cancelled,
+    /// Given up.
+    Dead,
+}
+
+impl JobPhase {
+    /// All of them, in the order of a job's life.
+    pub const ALL: [Self; 8] = [
+        Self::Waiting,
+        Self::Delayed,
+        Self::Ready,
+        Self::Leased,
+        Self::Cancelling,
+        Self::Done,
+        Self::Cancelled,
+        Self::Dead,
+    ];
+
+    /// Whether the job is over.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Done | Self::Cancelled | Self::Dead => true,
+            Self::Waiting | Self::Delayed | Self::Ready | Self::Leased | Self::Cancelling => false,
+        }
+    }
+
+    /// As it is written in JSON and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Delayed => "delayed",
+            Self::Ready => "ready",
+            Self::Leased => "leased",
+            Self::Cancelling => "cancelling",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+impl fmt::Display for JobPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for JobPhase {
+    type Err = ParsePhaseError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|phase| phase.as_str() == text)
+            .ok_or_else(|| ParsePhaseError(text.chars().take(40).collect()))
+    }
+}
+
+/// A text that is not the name of a job state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a job state: waiting, delayed, ready, leased, cancelling, done, cancelled or dead"
+)]
+pub struct ParsePhaseError(String);
+
 /// Something a job made. It becomes visible with the `Complete` that carries it, and only then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -211,6 +328,27 @@ pub enum Player {
         /// Simulations per decision; 0 plays the bare policy.
         simulations: u32,
     },
+}
+
+impl Player {
+    /// The model that plays, if it is one.
+    pub fn model(&self) -> Option<BlobHash> {
+        match self {
+            Self::Model { model, .. } => Some(*model),
+            Self::Random | Self::Heuristic | Self::Untrained { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Player {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Random => f.write_str("random"),
+            Self::Heuristic => f.write_str("heuristic"),
+            Self::Untrained { simulations } => write!(f, "untrained@{simulations}"),
+            Self::Model { model, simulations } => write!(f, "{}@{simulations}", model.short()),
+        }
+    }
 }
 
 /// The result of a match of paired games (same opening, seats exchanged).

@@ -27,7 +27,7 @@ pub enum ModelState {
     },
 }
 
-/// A model in the registry. Its rating is not part of the state: see [`ratings`](crate::query).
+/// A model in the registry. Its rating is not part of the state: see [`Rating`](crate::query::Rating).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelEntry {
     /// As registered.
@@ -38,7 +38,9 @@ pub struct ModelEntry {
     pub state: ModelState,
     /// Games won and lost against the champion it challenges, the evidence of the promotion rule.
     pub evidence: Evidence,
-    /// Nodes known to have the weights.
+    /// The last words of the promotion rule about it, empty before it was judged.
+    pub verdict: String,
+    /// Nodes known to have the weights, at most `HOLDERS_MAX`, the longest known first.
     pub holders: Vec<NodeId>,
     /// Cluster time of registration.
     pub registered: Millis,

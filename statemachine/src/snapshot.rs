@@ -1,0 +1,171 @@
+//! The state as bytes: a header that names version and sections, then the sections, each with its hash.
+//!
+//! Indexes are not part of the image; they are rebuilt from what they follow from, and the whole is validated before
+//! it replaces anything.
+
+use riftmesh_base::limits::SNAPSHOT_BYTES_MAX;
+use riftmesh_base::{BlobHash, DecodeError, codec, decode, encode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::invariants::Violation;
+use crate::state::State;
+
+const MAGIC: [u8; 4] = *b"RMst";
+/// Rises with the meaning or the bytes of a section. A build that knows several reads the older ones too.
+const VERSION: u16 = 1;
+/// In the order they follow each other.
+const SECTIONS: [&str; 6] = [
+    "head",
+    "clients",
+    "nodes",
+    "queue",
+    "matches",
+    "configurations",
+];
+
+/// What the header says of a section.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct SectionHeader {
+    name: String,
+    bytes: u64,
+    hash: BlobHash,
+}
+
+/// Why an image cannot be restored. Nothing was changed; the image is damaged or of another build.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// Larger than an image may be.
+    #[error("image of {found} bytes: at most {SNAPSHOT_BYTES_MAX} are allowed")]
+    Large {
+        /// Its length.
+        found: usize,
+    },
+    /// The header is damaged or of another version.
+    #[error("image header: {0}")]
+    Header(DecodeError),
+    /// Other sections than this version has, or a wrong length.
+    #[error("image sections: {0}")]
+    Sections(String),
+    /// A section's bytes do not have the hash the header gives.
+    #[error("image section `{0}` is damaged: its hash does not match")]
+    Hash(&'static str),
+    /// A section does not decode.
+    #[error("image section `{section}`: {error}")]
+    Section {
+        /// Which.
+        section: &'static str,
+        /// Why.
+        error: DecodeError,
+    },
+    /// The image decodes to a state that breaks a rule.
+    #[error("the image breaks {} rules, first: {}", .0.len(), .0[0])]
+    Invalid(Vec<Violation>),
+}
+
+impl State {
+    /// The state's image. Equal states give equal bytes.
+    pub fn snapshot(&self) -> Vec<u8> {
+        let sections = [
+            encode(&self.head),
+            encode(&self.clients),
+            encode(&self.nodes),
+            encode(&self.queue),
+            encode(&self.matches),
+            encode(&self.configurations),
+        ];
+        let headers = SECTIONS
+            .iter()
+            .zip(&sections)
+            .map(|(name, bytes)| SectionHeader {
+                name: (*name).to_owned(),
+                bytes: bytes.len() as u64,
+                hash: BlobHash::of(bytes),
+            });
+        let headers: Vec<SectionHeader> = headers.collect();
+        let mut image = codec::seal(MAGIC, VERSION, &encode(&headers));
+        sections.iter().for_each(|section| image.extend(section));
+        image
+    }
+
+    /// Reads an image back: checks every hash, rebuilds the indexes and validates the result.
+    ///
+    /// # Errors
+    /// [`RestoreError`]; the image must be fetched again or replaced by an older one.
+    pub fn restore(image: &[u8]) -> Result<Self, RestoreError> {
+        if image.len() > SNAPSHOT_BYTES_MAX {
+            return Err(RestoreError::Large { found: image.len() });
+        }
+        let (header, mut rest) =
+            codec::open(MAGIC, VERSION, image).map_err(RestoreError::Header)?;
+        let headers: Vec<SectionHeader> = decode(header).map_err(RestoreError::Header)?;
+        let named = headers.iter().map(|header| header.name.as_str());
+        if !named.eq(SECTIONS) {
+            return Err(RestoreError::Sections(format!(
+                "{} found, {} expected",
+                headers.len(),
+                SECTIONS.len()
+            )));
+        }
+        let mut headers = headers.iter().zip(SECTIONS);
+        let mut state = Self {
+            head: section(&mut headers, &mut rest)?,
+            clients: section(&mut headers, &mut rest)?,
+            nodes: section(&mut headers, &mut rest)?,
+            queue: section(&mut headers, &mut rest)?,
+            matches: section(&mut headers, &mut rest)?,
+            configurations: section(&mut headers, &mut rest)?,
+        };
+        if !rest.is_empty() {
+            let left = format!("{} bytes left over behind the last one", rest.len());
+            return Err(RestoreError::Sections(left));
+        }
+        state.rebuild();
+        match state.validate() {
+            Ok(()) => Ok(state),
+            Err(violations) => Err(RestoreError::Invalid(violations)),
+        }
+    }
+
+    /// A hash of everything in the state. Replicas at the same index must have the same; it costs an encoding.
+    pub fn hash(&self) -> BlobHash {
+        BlobHash::of(&self.snapshot())
+    }
+
+    fn rebuild(&mut self) {
+        self.clients.rebuild();
+        self.queue.rebuild();
+        self.matches.rebuild();
+        for configuration in self.configurations.values_mut() {
+            configuration.ledger.rebuild();
+            configuration.registry.rebuild();
+        }
+        for record in self.queue.records() {
+            let session = record.state.lease().map(|lease| lease.session);
+            if let Some(session) = session.and_then(|id| self.nodes.sessions.get_mut(&id)) {
+                session.reserve(record.id, record.spec.needs);
+            }
+        }
+    }
+}
+
+/// Takes the next section off `rest`.
+fn section<'h, T: DeserializeOwned>(
+    headers: &mut impl Iterator<Item = (&'h SectionHeader, &'static str)>,
+    rest: &mut &[u8],
+) -> Result<T, RestoreError> {
+    let missing = || RestoreError::Sections("one is missing".to_owned());
+    let (header, name) = headers.next().ok_or_else(missing)?;
+    let bytes = usize::try_from(header.bytes).map_err(|_| missing())?;
+    let (section, behind) = rest.split_at_checked(bytes).ok_or_else(|| {
+        RestoreError::Sections(format!("`{name}` is cut off: {bytes} bytes announced"))
+    })?;
+    *rest = behind;
+    if BlobHash::of(section) != header.hash {
+        return Err(RestoreError::Hash(name));
+    }
+    decode(section).map_err(|error| RestoreError::Section {
+        section: name,
+        error,
+    })
+}
