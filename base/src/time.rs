@@ -101,6 +101,10 @@ impl Clock for SystemClock {
 }
 
 /// Milliseconds since the Unix epoch, for file names, certificates and people. Never for decisions.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the wall clock"
+)]
 pub fn wall_clock() -> Millis {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
