@@ -10,7 +10,10 @@ use super::tree::SourceTree;
 pub fn unique_public_types(tree: &SourceTree) -> Vec<Finding> {
     let mut first: BTreeMap<&str, (&str, usize)> = BTreeMap::new();
     let mut findings = Vec::new();
-    for file in tree.rust().filter(|file| is_product(&file.path)) {
+    for file in tree
+        .rust()
+        .filter(|file| is_product(&file.path) && !file.is_test())
+    {
         for (name, line) in public_types(&file.tokens) {
             match first.get(name) {
                 Some((path, at)) => {

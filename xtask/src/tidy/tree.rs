@@ -20,6 +20,12 @@ impl SourceFile {
     pub fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
+
+    /// Whether it is compiled for tests only, by its name: `tests.rs`, `*_tests.rs`, or in a `tests` folder of a crate.
+    pub fn is_test(&self) -> bool {
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        name == "tests.rs" || name.ends_with("_tests.rs") || self.path.contains("/tests/")
+    }
 }
 
 /// Every file that is tracked, or would be by `git add`.
