@@ -8,6 +8,8 @@ use riftmesh_base::BlobHash;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
+use crate::link::{CallError, Target};
+
 /// Why a blob did not appear at its destination.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BlobError {
@@ -115,5 +117,16 @@ fn disk(path: &Path) -> impl Fn(io::Error) -> BlobError {
     move |error| BlobError::Disk {
         path: path.to_owned(),
         error,
+    }
+}
+
+/// A blob error in the words of the link.
+pub(crate) fn blame(target: Target, error: BlobError) -> CallError {
+    match error {
+        BlobError::Disk { .. } => CallError::Local(error.to_string()),
+        BlobError::Hash { .. } => CallError::Corrupt {
+            target,
+            reason: error.to_string(),
+        },
     }
 }

@@ -21,7 +21,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::blob::{BlobError, BlobSink};
+use crate::blob::{BlobSink, blame};
 use crate::link::{BoxFuture, CallError, Handler, Lane, Link, Peer, Refused, Target};
 
 /// How long a lost packet of a call delays it the first time; doubles with each further loss.
@@ -228,6 +228,7 @@ impl MemoryLink {
         work: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
         tokio::select! {
+            biased;
             result = timeout(deadline, work) => {
                 result.unwrap_or_else(|_| Err(CallError::Unknown(format!("no answer within {deadline:?}"))))
             }
@@ -287,6 +288,7 @@ async fn answer(
 ) -> Option<Result<Bytes, Refused>> {
     let work = async { Some(station.handler().await?.call(from, lane, request).await) };
     tokio::select! {
+            biased;
         reply = work => reply,
         () = station.stopped() => None,
     }
@@ -301,17 +303,6 @@ fn within(bytes: Bytes, what: &'static str, max: usize) -> Result<Bytes, CallErr
             bytes: bytes.len() as u64,
             max: max as u64,
         })
-    }
-}
-
-/// A blob error in the words of the link.
-pub(crate) fn blame(target: Target, error: BlobError) -> CallError {
-    match error {
-        BlobError::Disk { .. } => CallError::Local(error.to_string()),
-        BlobError::Hash { .. } => CallError::Corrupt {
-            target,
-            reason: error.to_string(),
-        },
     }
 }
 

@@ -1,0 +1,235 @@
+//! Who a node is, as its certificate says it: names, the node's own credential, and reading a peer's certificate.
+//!
+//! A node certificate carries two DNS-like names. `<node>.<cluster>.riftmesh` says who it is;
+//! `node.<cluster>.riftmesh` says that it is a node of that cluster, which is what a dialler asks for when it does
+//! not know yet who lives at an address.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use riftmesh_base::{ClusterId, Millis, NodeId};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::secret::{self, pem};
+use crate::tls;
+
+/// The last label of every name in a certificate.
+const REALM: &str = "riftmesh";
+/// The first label of the name that all nodes of a cluster share.
+const ANY_NODE: &str = "node";
+
+/// Why a credential or a certificate was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// The operating system's doing.
+    #[error("{path}: {error}", path = .path.display())]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        error: String,
+    },
+    /// The operator's doing: others could read the key.
+    #[error("{path} has mode {mode:o}: others may read this key; set it to 600, and replace the key if others had access", path = .path.display())]
+    Permissions {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Not a credential, or a damaged one.
+    #[error("malformed credential: {0}")]
+    Malformed(String),
+    /// A valid certificate of something else than a node.
+    #[error("not a node certificate: {0}")]
+    NotANode(String),
+    /// Issued by the authority of another cluster.
+    #[error("{0}: issued by another cluster's authority")]
+    WrongCluster(String),
+    /// Too old; the node must renew it.
+    #[error("the certificate has expired")]
+    Expired,
+    /// From the future: a clock is wrong, here or at the authority.
+    #[error(
+        "the certificate is not valid yet: compare the clocks of this machine and of the issuer"
+    )]
+    NotYetValid,
+    /// The cryptographic library refused.
+    #[error("cryptography: {0}")]
+    Crypto(String),
+}
+
+/// What a node certificate says about its holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeName {
+    /// Which node.
+    pub node: NodeId,
+    /// Of which cluster.
+    pub cluster: ClusterId,
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{REALM}", self.node, self.cluster)
+    }
+}
+
+impl NodeName {
+    /// The name shared by all nodes of `cluster`, asked for when dialling.
+    pub(crate) fn any_of(cluster: ClusterId) -> String {
+        format!("{ANY_NODE}.{cluster}.{REALM}")
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let mut labels = name.split('.');
+        let (node, cluster, realm) = (labels.next()?, labels.next()?, labels.next()?);
+        if realm != REALM || labels.next().is_some() {
+            return None;
+        }
+        Some(Self {
+            node: node.parse().ok()?,
+            cluster: cluster.parse().ok()?,
+        })
+    }
+
+    /// Reads the name from a certificate. Checks no signature: the handshake has done that.
+    ///
+    /// # Errors
+    /// [`CredentialError::Malformed`] or [`CredentialError::NotANode`].
+    pub fn of_certificate(certificate: &[u8]) -> Result<Self, CredentialError> {
+        let parsed = parse(certificate)?;
+        let names = parsed
+            .subject_alternative_name()
+            .map_err(|e| CredentialError::Malformed(e.to_string()))?;
+        let names = names.map_or(&[][..], |extension| &extension.value.general_names);
+        let mut found = names.iter().filter_map(|name| match name {
+            GeneralName::DNSName(name) => Self::parse(name),
+            _ => None,
+        });
+        match (found.next(), found.next()) {
+            (Some(name), None) => Ok(name),
+            _ => Err(CredentialError::NotANode(format!(
+                "`{}` does not carry exactly one name of the form <node>.<cluster>.{REALM}",
+                parsed.subject()
+            ))),
+        }
+    }
+}
+
+pub(crate) fn parse(certificate: &[u8]) -> Result<X509Certificate<'_>, CredentialError> {
+    X509Certificate::from_der(certificate)
+        .map(|(_, parsed)| parsed)
+        .map_err(|e| CredentialError::Malformed(e.to_string()))
+}
+
+/// What a node proves its identity with: its key, its certificate and the authority it trusts.
+pub struct NodeCredential {
+    pub(crate) name: NodeName,
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) authority: CertificateDer<'static>,
+    pub(crate) key: PrivatePkcs8KeyDer<'static>,
+    pub(crate) expires: Millis,
+}
+
+impl fmt::Debug for NodeCredential {
+    /// Leaves out the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeCredential({}, expires {})", self.name, self.expires)
+    }
+}
+
+impl NodeCredential {
+    /// Puts a credential together and checks it: a node certificate, in its time, issued by this authority.
+    pub(crate) fn new(
+        certificate: CertificateDer<'static>,
+        authority: CertificateDer<'static>,
+        key: PrivatePkcs8KeyDer<'static>,
+        now: Millis,
+    ) -> Result<Self, CredentialError> {
+        let expires = parse(&certificate)?.validity().not_after.timestamp();
+        let credential = Self {
+            name: NodeName::of_certificate(&certificate)?,
+            certificate,
+            authority,
+            key,
+            expires: Millis::from_secs(u64::try_from(expires).unwrap_or(0)),
+        };
+        tls::check(&credential, now)?;
+        Ok(credential)
+    }
+
+    /// The node this credential names.
+    pub fn node(&self) -> NodeId {
+        self.name.node
+    }
+
+    /// The cluster it belongs to.
+    pub fn cluster(&self) -> ClusterId {
+        self.name.cluster
+    }
+
+    /// When the certificate expires, in milliseconds since the Unix epoch. Renew at half of its life.
+    pub fn expires(&self) -> Millis {
+        self.expires
+    }
+
+    /// Key, certificate and authority as PEM. A secret.
+    pub fn to_pem(&self) -> String {
+        [
+            pem("PRIVATE KEY", self.key.secret_pkcs8_der()),
+            pem("CERTIFICATE", &self.certificate),
+            pem("CERTIFICATE", &self.authority),
+        ]
+        .concat()
+    }
+
+    /// Reads what [`NodeCredential::to_pem`] wrote; `now` is wall-clock time.
+    ///
+    /// # Errors
+    /// See [`CredentialError`]; nothing else can go wrong.
+    pub fn from_pem(text: &str, now: Millis) -> Result<Self, CredentialError> {
+        let key = read_key(text)?;
+        let [certificate, authority] = read_certificates(text)?;
+        Self::new(certificate, authority, key, now)
+    }
+
+    /// Writes the credential to `path`, readable by its owner only.
+    ///
+    /// # Errors
+    /// [`CredentialError::Disk`].
+    pub fn write(&self, path: &Path) -> Result<(), CredentialError> {
+        secret::write(path, &self.to_pem())
+    }
+
+    /// Reads a credential from `path`; `now` is wall-clock time.
+    ///
+    /// # Errors
+    /// [`CredentialError::Permissions`] when others may read it; see [`CredentialError`] for the rest.
+    pub fn read(path: &Path, now: Millis) -> Result<Self, CredentialError> {
+        Self::from_pem(&secret::read(path)?, now)
+    }
+
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(self.key.clone_key())
+    }
+}
+
+/// The one private key in a PEM text.
+pub(crate) fn read_key(text: &str) -> Result<PrivatePkcs8KeyDer<'static>, CredentialError> {
+    PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes())
+        .map_err(|e| CredentialError::Malformed(format!("private key: {e}")))
+}
+
+/// Exactly `N` certificates from a PEM text.
+pub(crate) fn read_certificates<const N: usize>(
+    text: &str,
+) -> Result<[CertificateDer<'static>; N], CredentialError> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|e| CredentialError::Malformed(format!("certificate: {e}")))?;
+    <[_; N]>::try_from(found).map_err(|found| {
+        CredentialError::Malformed(format!("{} certificates instead of {N}", found.len()))
+    })
+}

@@ -1,0 +1,396 @@
+//! The real network: one QUIC endpoint per node that both dials and answers.
+//!
+//! Three kinds of connections go to a peer, dialled when first needed: consensus, everything small, and blobs. A
+//! node answers on connections dialled by its peers and calls on those it dialled itself, so two nodes dialling
+//! each other at once is no conflict.
+
+mod frame;
+mod pool;
+mod refusal;
+mod serve;
+mod settings;
+mod trust;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{Endpoint, RecvStream, SendStream, TokioRuntime, VarInt};
+use riftmesh_base::limits::{BLOB_BYTES_MAX, DATAGRAM_BYTES_MAX, MESSAGE_BYTES_MAX};
+use riftmesh_base::{BlobHash, ClusterId, NodeId};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use self::frame::{FrameError, Kind, Outcome};
+use self::pool::{Class, Dialled, Pool, lost};
+use self::refusal::refused;
+use self::serve::Server;
+pub use self::settings::QuicSettings;
+use crate::blob::{BlobSink, blame};
+use crate::identity::{CredentialError, NodeCredential};
+use crate::link::{BoxFuture, CallError, Handler, Lane, Link, Target};
+
+/// A waiting call whose connection brings nothing for this long asks whether the peer's port is still open.
+const DOUBT_AFTER: Duration = Duration::from_millis(300);
+/// It asks less and less often, for calls that take long by nature.
+const DOUBT_MAX: Duration = Duration::from_secs(5);
+/// A datagram that needs a new connection waits this long for it.
+const DATAGRAM_DIAL: Duration = Duration::from_secs(1);
+/// Closing waits this long for peers to hear of it.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Bytes of a blob taken from the stream at a time.
+const PIECE_BYTES: usize = 256 << 10;
+/// Why we closed a connection, as its peer sees it.
+const CLOSED: VarInt = VarInt::from_u32(0);
+const GONE: VarInt = VarInt::from_u32(2);
+
+/// Why an endpoint did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Socket {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+    /// The credential is not usable.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+}
+
+/// A node's QUIC endpoint. Its tasks run on the tokio runtime it was bound on.
+pub struct QuicLink {
+    node: NodeId,
+    cluster: ClusterId,
+    endpoint: Endpoint,
+    address: SocketAddr,
+    pool: Pool,
+    settings: QuicSettings,
+    serving: AtomicBool,
+}
+
+impl QuicLink {
+    /// Listens on `address` (port 0 picks one) as the node that `credential` names. Must be called on a tokio
+    /// runtime. Nothing is answered before [`Link::serve`].
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn bind(
+        address: SocketAddr,
+        credential: &NodeCredential,
+        settings: QuicSettings,
+    ) -> Result<Arc<Self>, BindError> {
+        let server = settings::server(credential, &settings)?;
+        let client = settings::client(credential, &settings)?;
+        let failed = |error| BindError::Socket { address, error };
+        let socket = settings::socket(address).map_err(failed)?;
+        let endpoint = Endpoint::new(
+            settings::endpoint(credential),
+            Some(server),
+            socket,
+            Arc::new(TokioRuntime),
+        )
+        .map_err(failed)?;
+        let pool = Pool::new(
+            endpoint.clone(),
+            credential.cluster(),
+            client,
+            settings.dial,
+            settings.connections_dialled_max,
+        );
+        Ok(Arc::new(Self {
+            node: credential.node(),
+            cluster: credential.cluster(),
+            address: endpoint.local_addr().map_err(failed)?,
+            endpoint,
+            pool,
+            settings,
+            serving: AtomicBool::new(false),
+        }))
+    }
+
+    /// The node this endpoint speaks for.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Uses a renewed credential for connections from now on; standing ones go on.
+    ///
+    /// # Errors
+    /// [`CredentialError::WrongCluster`] when it is another node's or another cluster's; nothing changes then.
+    pub fn renew(&self, credential: &NodeCredential) -> Result<(), CredentialError> {
+        if (credential.node(), credential.cluster()) != (self.node, self.cluster) {
+            return Err(CredentialError::WrongCluster(credential.name.to_string()));
+        }
+        let server = settings::server(credential, &self.settings)?;
+        let client = settings::client(credential, &self.settings)?;
+        self.endpoint.set_server_config(Some(server));
+        self.pool.replace_config(client);
+        Ok(())
+    }
+
+    /// A fresh stream to `to`. Nothing has been sent when this fails, so a connection that turns out to be closed
+    /// is replaced once.
+    async fn open(&self, to: Target, class: Class) -> Result<Stream, CallError> {
+        let dialled = self.pool.get(to, class).await?;
+        if let Ok((send, recv)) = dialled.connection.open_bi().await {
+            return Ok(Stream {
+                dialled,
+                send,
+                recv,
+            });
+        }
+        let dialled = self.pool.get(to, class).await?;
+        let (send, recv) = dialled.connection.open_bi().await.map_err(|error| {
+            let reason = lost(&error);
+            CallError::Unreachable { target: to, reason }
+        })?;
+        Ok(Stream {
+            dialled,
+            send,
+            recv,
+        })
+    }
+
+    /// Opens a stream and runs `exchange` on it, all before the deadline.
+    async fn request<T>(
+        &self,
+        to: Target,
+        class: Class,
+        deadline: Duration,
+        exchange: impl AsyncFnOnce(&mut Stream) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let end = Instant::now() + deadline;
+        let opened = timeout_at(end, self.open(to, class)).await;
+        let mut stream = opened.unwrap_or_else(|_| {
+            let reason = format!("no connection within {deadline:?}");
+            Err(CallError::Unreachable { target: to, reason })
+        })?;
+        let dialled = stream.dialled.clone();
+        tokio::select! {
+            result = timeout_at(end, exchange(&mut stream)) => result.unwrap_or_else(|_| {
+                self.pool.suspect(to.address, class, &dialled);
+                Err(CallError::Unknown(format!("{to} did not answer within {deadline:?}")))
+            }),
+            () = found_dead(to.address, &dialled) => {
+                dialled.connection.close(GONE, b"your port is closed");
+                Err(CallError::Unknown(format!("{to} has gone: its port is closed")))
+            }
+        }
+    }
+
+    async fn send_datagram(&self, to: Target, payload: Bytes) -> Result<(), CallError> {
+        let dialled = match timeout(DATAGRAM_DIAL, self.pool.get(to, Class::General)).await {
+            Ok(dialled) => dialled?,
+            Err(_) => {
+                let reason = format!("no connection within {DATAGRAM_DIAL:?}");
+                return Err(CallError::Unreachable { target: to, reason });
+            }
+        };
+        let connection = &dialled.connection;
+        let fits = connection
+            .max_datagram_size()
+            .is_some_and(|max| payload.len() <= max);
+        let sent = if fits {
+            connection.send_datagram(payload).map_err(|e| e.to_string())
+        } else {
+            // The path takes smaller packets than it should: a stream of its own carries the datagram instead.
+            timeout(DATAGRAM_DIAL, send_as_stream(connection, &payload))
+                .await
+                .unwrap_or_else(|_| Err("the peer takes no more datagrams".to_owned()))
+        };
+        sent.map_err(|reason| CallError::Unreachable { target: to, reason })
+    }
+}
+
+async fn send_as_stream(connection: &quinn::Connection, payload: &[u8]) -> Result<(), String> {
+    let mut stream = connection.open_uni().await.map_err(|e| e.to_string())?;
+    stream.write_all(payload).await.map_err(|e| e.to_string())?;
+    stream.finish().map_err(|e| e.to_string())
+}
+
+/// One request's stream and the connection it runs on.
+struct Stream {
+    dialled: Dialled,
+    send: SendStream,
+    recv: RecvStream,
+}
+
+impl Stream {
+    async fn ask(&mut self, to: Target, kind: Kind, body: Bytes) -> Result<Bytes, CallError> {
+        frame::write_request(&mut self.send, kind, body)
+            .await
+            .map_err(|error| CallError::Unknown(format!("{to}: {error}")))?;
+        match frame::read_reply(&mut self.recv).await {
+            Ok((outcome, body)) => judge(to, outcome, body),
+            Err(FrameError::TooLarge(bytes)) => Err(too_large("reply", bytes)),
+            Err(error) => Err(CallError::Unknown(format!("{to}: {error}"))),
+        }
+    }
+
+    async fn receive(&mut self, to: Target, hash: BlobHash, into: &Path) -> Result<u64, CallError> {
+        let request = Bytes::copy_from_slice(&hash.0);
+        let announced = self.ask(to, Kind::Blob, request).await?;
+        let announced = <[u8; 8]>::try_from(&announced[..]).map(u64::from_be_bytes);
+        let announced = announced
+            .map_err(|_| CallError::Unknown(format!("{to} announced a blob in a malformed way")))?;
+        if announced > BLOB_BYTES_MAX {
+            return Err(CallError::TooLarge {
+                what: "blob",
+                bytes: announced,
+                max: BLOB_BYTES_MAX,
+            });
+        }
+        let mut sink = BlobSink::create(into).await.map_err(|e| blame(to, e))?;
+        let mut received = 0;
+        while let Some(piece) = self
+            .recv
+            .read_chunk(PIECE_BYTES, true)
+            .await
+            .map_err(|error| CallError::Unknown(format!("{to}: {error}")))?
+        {
+            received += piece.bytes.len() as u64;
+            if received > announced {
+                let reason = format!("more bytes came than the {announced} announced");
+                return Err(CallError::Corrupt { target: to, reason });
+            }
+            sink.write(&piece.bytes).await.map_err(|e| blame(to, e))?;
+        }
+        if received < announced {
+            let reason = format!("{to} sent {received} of {announced} bytes of a blob");
+            return Err(CallError::Unknown(reason));
+        }
+        sink.finish(hash).await.map_err(|e| blame(to, e))
+    }
+}
+
+/// What a reply means to the caller.
+fn judge(to: Target, outcome: Outcome, body: Bytes) -> Result<Bytes, CallError> {
+    let text = || String::from_utf8_lossy(&body).into_owned();
+    match outcome {
+        Outcome::Done => Ok(body),
+        Outcome::Refused => Err(CallError::Refused(text())),
+        Outcome::ReplyTooLarge => Err(too_large("reply", text().parse().unwrap_or(0))),
+        Outcome::TooLarge => Err(CallError::Unknown(format!(
+            "{to} takes requests of {} bytes at most",
+            text()
+        ))),
+    }
+}
+
+fn too_large(what: &'static str, bytes: u64) -> CallError {
+    CallError::TooLarge {
+        what,
+        bytes,
+        max: MESSAGE_BYTES_MAX as u64,
+    }
+}
+
+/// Ends when the peer's host says that its port is closed, asked only while nothing arrives on the connection.
+async fn found_dead(address: SocketAddr, dialled: &Dialled) {
+    let mut doubt = DOUBT_AFTER;
+    loop {
+        let before = dialled.packets();
+        sleep(doubt).await;
+        doubt = (2 * doubt).min(DOUBT_MAX);
+        if dialled.packets() == before && timeout(DOUBT_AFTER, refused(address)).await.is_ok() {
+            return;
+        }
+    }
+}
+
+impl Link for QuicLink {
+    fn serve(&self, handler: Arc<dyn Handler>) {
+        if self.serving.swap(true, Ordering::SeqCst) {
+            tracing::error!(node = %self.node, "serve was called twice; the first handler stays");
+            return;
+        }
+        let server = Arc::new(Server::new(self.cluster, handler, &self.settings));
+        tokio::spawn(server.run(self.endpoint.clone()));
+    }
+
+    fn call(
+        &self,
+        to: Target,
+        lane: Lane,
+        request: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, CallError>> {
+        Box::pin(async move {
+            if request.len() > MESSAGE_BYTES_MAX {
+                return Err(too_large("request", request.len() as u64));
+            }
+            let kind = Kind::Call(lane);
+            self.request(to, lane.into(), deadline, async |stream| {
+                stream.ask(to, kind, request).await
+            })
+            .await
+        })
+    }
+
+    fn datagram(&self, to: Target, payload: Bytes) -> BoxFuture<'_, Result<(), CallError>> {
+        Box::pin(async move {
+            if payload.len() > DATAGRAM_BYTES_MAX {
+                return Err(CallError::TooLarge {
+                    what: "datagram",
+                    bytes: payload.len() as u64,
+                    max: DATAGRAM_BYTES_MAX as u64,
+                });
+            }
+            self.send_datagram(to, payload).await
+        })
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        to: Target,
+        hash: BlobHash,
+        into: &'a Path,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<u64, CallError>> {
+        Box::pin(
+            self.request(to, Class::Bulk, deadline, async move |stream| {
+                stream.receive(to, hash, into).await
+            }),
+        )
+    }
+
+    fn identify(
+        &self,
+        address: SocketAddr,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<NodeId, CallError>> {
+        let target = Target {
+            node: None,
+            address,
+        };
+        Box::pin(async move {
+            let dialled = timeout(deadline, self.pool.get(target, Class::General)).await;
+            let dialled = dialled.unwrap_or_else(|_| {
+                let reason = format!("no answer within {deadline:?}");
+                Err(CallError::Unreachable { target, reason })
+            })?;
+            Ok(dialled.node)
+        })
+    }
+
+    fn port_refused(&self, address: SocketAddr, within: Duration) -> BoxFuture<'_, bool> {
+        Box::pin(async move { timeout(within, refused(address)).await.is_ok() })
+    }
+
+    fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.endpoint.close(CLOSED, b"this node is leaving");
+        Box::pin(async move {
+            // Peers that do not hear the farewell notice by themselves.
+            timeout(FAREWELL, self.endpoint.wait_idle()).await.ok();
+        })
+    }
+}

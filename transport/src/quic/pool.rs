@@ -1,0 +1,283 @@
+//! The connections this node has dialled, one per peer address and purpose.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::Shared;
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint};
+use riftmesh_base::{ClusterId, NodeId};
+use rustls::pki_types::CertificateDer;
+use tokio::time::{Instant, timeout};
+
+use super::frame::{self, Kind, Outcome};
+use super::refusal::refused;
+use super::trust;
+use crate::identity::NodeName;
+use crate::link::{BoxFuture, CallError, Lane, Target};
+
+/// A dialled connection unused for this long is let go.
+const UNUSED_MAX: Duration = Duration::from_secs(300);
+/// A connection that brings nothing although calls wait on it is replaced after this long. Not sooner: a busy or
+/// distant peer may miss a few short deadlines.
+const SILENCE_MAX: Duration = Duration::from_millis(1_500);
+
+/// What a connection is for. Consensus shares with nobody, and neither can bulk data hold up small calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Class {
+    Consensus,
+    General,
+    Bulk,
+}
+
+impl From<Lane> for Class {
+    fn from(lane: Lane) -> Self {
+        match lane {
+            Lane::Raft => Self::Consensus,
+            Lane::Client | Lane::Mesh => Self::General,
+        }
+    }
+}
+
+/// A connection on which both sides accepted the other's certificate.
+#[derive(Clone)]
+pub(super) struct Dialled {
+    pub(super) connection: Connection,
+    pub(super) node: NodeId,
+    progress: Arc<Mutex<Progress>>,
+}
+
+/// When packets last arrived, as far as calls noticed.
+struct Progress {
+    packets: u64,
+    at: Instant,
+}
+
+impl Dialled {
+    /// Packets received so far.
+    pub(super) fn packets(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
+    }
+
+    /// True when nothing has arrived for too long. Asked after a call went unanswered.
+    fn is_silent(&self) -> bool {
+        let packets = self.packets();
+        let mut progress = lock(&self.progress);
+        if packets != progress.packets {
+            let at = Instant::now();
+            *progress = Progress { packets, at };
+        }
+        progress.at.elapsed() >= SILENCE_MAX
+    }
+}
+
+/// Why no connection stands. Shared by all who waited for it.
+#[derive(Debug, Clone)]
+pub(super) enum DialFailure {
+    Unreachable(String),
+    Untrusted(String),
+}
+
+impl DialFailure {
+    pub(super) fn blame(self, target: Target) -> CallError {
+        match self {
+            Self::Unreachable(reason) => CallError::Unreachable { target, reason },
+            Self::Untrusted(reason) => CallError::Untrusted { target, reason },
+        }
+    }
+}
+
+type Dial = Shared<BoxFuture<'static, Result<Dialled, DialFailure>>>;
+
+struct Entry {
+    dial: Dial,
+    used: Instant,
+}
+
+impl Entry {
+    /// Neither failed nor closed: standing or on its way.
+    fn is_usable(&self) -> bool {
+        match self.dial.peek() {
+            Some(Ok(dialled)) => dialled.connection.close_reason().is_none(),
+            Some(Err(_)) => false,
+            None => true,
+        }
+    }
+}
+
+/// All dialled connections.
+pub(super) struct Pool {
+    endpoint: Endpoint,
+    cluster: ClusterId,
+    config: Mutex<ClientConfig>,
+    dial_timeout: Duration,
+    connections_max: usize,
+    entries: Mutex<HashMap<(SocketAddr, Class), Entry>>,
+}
+
+impl Pool {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        cluster: ClusterId,
+        config: ClientConfig,
+        dial_timeout: Duration,
+        connections_max: usize,
+    ) -> Self {
+        Self {
+            endpoint,
+            cluster,
+            config: Mutex::new(config),
+            dial_timeout,
+            connections_max,
+            entries: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Dials with `config` from now on.
+    pub(super) fn replace_config(&self, config: ClientConfig) {
+        *lock(&self.config) = config;
+    }
+
+    /// A connection to `target`, standing or freshly dialled. Whoever asks meanwhile waits for the same dial, and
+    /// one that gives up does not end it for the others.
+    pub(super) async fn get(&self, target: Target, class: Class) -> Result<Dialled, CallError> {
+        let dial = self.entry(target.address, class);
+        let dialled = dial.await.map_err(|failure| failure.blame(target))?;
+        match target.node {
+            Some(node) if node != dialled.node => Err(CallError::Untrusted {
+                target,
+                reason: format!("node {} lives there", dialled.node),
+            }),
+            _ => Ok(dialled),
+        }
+    }
+
+    fn entry(&self, address: SocketAddr, class: Class) -> Dial {
+        let mut entries = lock(&self.entries);
+        let now = Instant::now();
+        if let Some(entry) = entries.get_mut(&(address, class))
+            && entry.is_usable()
+        {
+            entry.used = now;
+            return entry.dial.clone();
+        }
+        entries.retain(|_, entry| entry.is_usable() && now - entry.used < UNUSED_MAX);
+        if entries.len() >= self.connections_max
+            && let Some(oldest) = entries
+                .iter()
+                .min_by_key(|(_, entry)| entry.used)
+                .map(|(key, _)| *key)
+        {
+            entries.remove(&oldest);
+        }
+        let dial = self.dial(address);
+        let entry = Entry {
+            dial: dial.clone(),
+            used: now,
+        };
+        entries.insert((address, class), entry);
+        dial
+    }
+
+    fn dial(&self, address: SocketAddr) -> Dial {
+        let endpoint = self.endpoint.clone();
+        let config = lock(&self.config).clone();
+        let (cluster, dial_timeout) = (self.cluster, self.dial_timeout);
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                result = timeout(dial_timeout, establish(&endpoint, config, address, cluster)) => result
+                    .unwrap_or_else(|_| {
+                        Err(DialFailure::Unreachable(format!("no answer within {dial_timeout:?}")))
+                    }),
+                () = refused(address) => Err(DialFailure::Unreachable("connection refused".to_owned())),
+            }
+        });
+        let result = task.map(|joined| {
+            joined.unwrap_or_else(|_| Err(DialFailure::Unreachable("dialling stopped".to_owned())))
+        });
+        result.boxed().shared()
+    }
+
+    /// Looks at a connection on which a call went unanswered; a silent one serves no new calls. Calls that still
+    /// wait on it keep it until they end: the peer may only be paused.
+    pub(super) fn suspect(&self, address: SocketAddr, class: Class, dialled: &Dialled) {
+        if !dialled.is_silent() {
+            return;
+        }
+        let mut entries = lock(&self.entries);
+        let is_current = entries.get(&(address, class)).is_some_and(|entry| {
+            let current = entry.dial.peek().and_then(|result| result.as_ref().ok());
+            current.is_some_and(|c| c.connection.stable_id() == dialled.connection.stable_id())
+        });
+        if is_current {
+            entries.remove(&(address, class));
+        }
+    }
+}
+
+/// Dials, checks who answered and waits until the peer has accepted us too: in TLS 1.3 the dialler is done before
+/// its own certificate is looked at.
+async fn establish(
+    endpoint: &Endpoint,
+    config: ClientConfig,
+    address: SocketAddr,
+    cluster: ClusterId,
+) -> Result<Dialled, DialFailure> {
+    let connecting = endpoint
+        .connect_with(config, address, &NodeName::any_of(cluster))
+        .map_err(|error| DialFailure::Unreachable(error.to_string()))?;
+    let connection = connecting.await.map_err(|error| trust::blame(&error))?;
+    let name = peer_name(&connection).map_err(DialFailure::Untrusted)?;
+    let lost = |connection: &Connection, reason: String| match connection.close_reason() {
+        Some(error) => trust::blame(&error),
+        None => DialFailure::Unreachable(reason),
+    };
+    match greet(&connection).await {
+        Ok(Outcome::Done) => Ok(Dialled {
+            progress: Arc::new(Mutex::new(Progress {
+                packets: connection.stats().udp_rx.datagrams,
+                at: Instant::now(),
+            })),
+            connection,
+            node: name.node,
+        }),
+        Ok(outcome) => Err(DialFailure::Unreachable(format!(
+            "the peer answered the greeting with {outcome:?}"
+        ))),
+        Err(reason) => Err(lost(&connection, reason)),
+    }
+}
+
+async fn greet(connection: &Connection) -> Result<Outcome, String> {
+    let (mut send, mut recv) = connection.open_bi().await.map_err(|e| e.to_string())?;
+    frame::write_request(&mut send, Kind::Hello, bytes::Bytes::new())
+        .await
+        .map_err(|e| e.to_string())?;
+    let (outcome, _) = frame::read_reply(&mut recv)
+        .await
+        .map_err(|e| e.to_string())?;
+    Ok(outcome)
+}
+
+/// Who is at the other end, from the certificate that the handshake verified.
+pub(super) fn peer_name(connection: &Connection) -> Result<NodeName, String> {
+    let identity = connection
+        .peer_identity()
+        .ok_or("the peer showed no certificate")?;
+    let chain = identity
+        .downcast::<Vec<CertificateDer<'static>>>()
+        .map_err(|_| "the peer's identity is no certificate")?;
+    let leaf = chain.first().ok_or("the peer's certificate is empty")?;
+    NodeName::of_certificate(leaf).map_err(|error| error.to_string())
+}
+
+/// A lost connection in one word for callers.
+pub(super) fn lost(error: &ConnectionError) -> String {
+    format!("connection lost: {error}")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,269 @@
+//! The answering side: connections accepted from peers, and the streams and datagrams on them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
+use riftmesh_base::limits::{BLOB_BYTES_MAX, DATAGRAM_BYTES_MAX, MESSAGE_BYTES_MAX};
+use riftmesh_base::{BlobHash, ClusterId};
+use tokio::io::AsyncReadExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::frame::{self, FrameError, Kind, Outcome};
+use super::pool::peer_name;
+use super::settings::QuicSettings;
+use crate::link::{Handler, Lane, Peer, Refused};
+
+/// A peer must finish its handshake, send its request and take its reply within this time each.
+const PEER_PATIENCE: Duration = Duration::from_secs(30);
+/// A blob's peer must take each piece within this time.
+const PIECE_PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a blob read from disk at a time.
+const PIECE_BYTES: usize = 256 << 10;
+/// Behind everything else on the wire.
+const BULK_PRIORITY: i32 = -1;
+/// Why we closed a connection, as its peer sees it.
+pub(super) const STRANGER: VarInt = VarInt::from_u32(1);
+
+/// Answers what arrives at an endpoint.
+pub(super) struct Server {
+    cluster: ClusterId,
+    handler: Arc<dyn Handler>,
+    raft: Semaphore,
+    client: Semaphore,
+    mesh: Semaphore,
+    blobs: Semaphore,
+    connections: Arc<Semaphore>,
+    patience: Duration,
+}
+
+impl Server {
+    pub(super) fn new(
+        cluster: ClusterId,
+        handler: Arc<dyn Handler>,
+        settings: &QuicSettings,
+    ) -> Self {
+        let lane = || Semaphore::new(settings.calls_per_lane_max);
+        Self {
+            cluster,
+            handler,
+            raft: lane(),
+            client: lane(),
+            mesh: lane(),
+            blobs: Semaphore::new(settings.blobs_served_max),
+            connections: Arc::new(Semaphore::new(settings.connections_accepted_max)),
+            patience: settings.patience,
+        }
+    }
+
+    /// Accepts connections until the endpoint is closed.
+    pub(super) async fn run(self: Arc<Self>, endpoint: Endpoint) {
+        while let Some(incoming) = endpoint.accept().await {
+            let Ok(place) = self.connections.clone().try_acquire_owned() else {
+                tracing::warn!(from = %incoming.remote_address(), "refused: too many connections");
+                incoming.refuse();
+                continue;
+            };
+            let server = self.clone();
+            tokio::spawn(async move {
+                server.welcome(incoming).await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn welcome(self: &Arc<Self>, incoming: Incoming) {
+        let address = incoming.remote_address();
+        let connection = match timeout(PEER_PATIENCE, incoming).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return tracing::debug!(%address, %error, "handshake failed"),
+            Err(_) => return tracing::debug!(%address, "handshake took too long"),
+        };
+        match peer_name(&connection) {
+            Ok(name) if name.cluster == self.cluster => {
+                let node = name.node;
+                self.attend(&connection, Peer { node, address }).await;
+            }
+            Ok(name) => {
+                tracing::warn!(%address, %name, "refused: a node of another cluster");
+                connection.close(STRANGER, b"you are of another cluster");
+            }
+            Err(reason) => {
+                tracing::warn!(%address, reason, "refused: not a node");
+                connection.close(STRANGER, reason.as_bytes());
+            }
+        }
+    }
+
+    /// Serves one connection until it ends.
+    async fn attend(self: &Arc<Self>, connection: &Connection, from: Peer) {
+        loop {
+            tokio::select! {
+                stream = connection.accept_bi() => {
+                    let Ok((send, recv)) = stream else { return };
+                    let server = self.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = server.answer(from, send, recv).await {
+                            tracing::debug!(peer = %from.node, %error, "request dropped");
+                        }
+                    });
+                }
+                stream = connection.accept_uni() => {
+                    let Ok(recv) = stream else { return };
+                    tokio::spawn(large_datagram(self.handler.clone(), from, recv));
+                }
+                datagram = connection.read_datagram() => {
+                    let Ok(payload) = datagram else { return };
+                    self.handler.datagram(from, payload);
+                }
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        from: Peer,
+        send: SendStream,
+        mut recv: RecvStream,
+    ) -> Result<(), FrameError> {
+        let (kind, length) = patiently(frame::read_kind(&mut recv)).await?;
+        match kind {
+            Kind::Hello => reply(send, Outcome::Done, Bytes::new()).await,
+            Kind::Call(lane) => self.call(from, lane, length, send, recv).await,
+            Kind::Blob => self.blob(from, length, send, recv).await,
+        }
+    }
+
+    /// The place comes before the body: requests that wait for one cost no memory.
+    async fn call(
+        &self,
+        from: Peer,
+        lane: Lane,
+        length: u32,
+        send: SendStream,
+        mut recv: RecvStream,
+    ) -> Result<(), FrameError> {
+        let Some(_place) = self.place(self.places(lane)).await else {
+            return reply(send, Outcome::Refused, self.overloaded(lane)).await;
+        };
+        let request = match patiently(frame::read_body(&mut recv, length)).await {
+            Err(FrameError::TooLarge(_)) => {
+                let bound = MESSAGE_BYTES_MAX.to_string();
+                return reply(send, Outcome::TooLarge, bound.into()).await;
+            }
+            request => request?,
+        };
+        match self.handler.call(from, lane, request).await {
+            Ok(body) if body.len() > MESSAGE_BYTES_MAX => {
+                let size = body.len().to_string();
+                reply(send, Outcome::ReplyTooLarge, size.into()).await
+            }
+            Ok(body) => reply(send, Outcome::Done, body).await,
+            Err(Refused(reason)) => reply(send, Outcome::Refused, reason.into()).await,
+        }
+    }
+
+    async fn blob(
+        &self,
+        from: Peer,
+        length: u32,
+        send: SendStream,
+        mut recv: RecvStream,
+    ) -> Result<(), FrameError> {
+        let Some(_place) = self.place(&self.blobs).await else {
+            return reply(send, Outcome::Refused, self.overloaded("blob")).await;
+        };
+        let body = patiently(frame::read_body(&mut recv, length)).await?;
+        let Ok(hash) = <[u8; 32]>::try_from(&body[..]) else {
+            return reply(send, Outcome::Refused, "a blob hash has 32 bytes".into()).await;
+        };
+        let hash = BlobHash(hash);
+        let Some(path) = self.handler.blob(from, hash) else {
+            return reply(
+                send,
+                Outcome::Refused,
+                format!("no blob {hash} here").into(),
+            )
+            .await;
+        };
+        match tokio::fs::File::open(&path).await {
+            Ok(file) => pour(file, send).await,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a blob cannot be read");
+                reply(
+                    send,
+                    Outcome::Refused,
+                    format!("blob {hash} cannot be read here").into(),
+                )
+                .await
+            }
+        }
+    }
+
+    fn places(&self, lane: Lane) -> &Semaphore {
+        match lane {
+            Lane::Raft => &self.raft,
+            Lane::Client => &self.client,
+            Lane::Mesh => &self.mesh,
+        }
+    }
+
+    async fn place<'a>(&self, places: &'a Semaphore) -> Option<SemaphorePermit<'a>> {
+        timeout(self.patience, places.acquire()).await.ok()?.ok()
+    }
+
+    fn overloaded(&self, what: impl std::fmt::Display) -> Bytes {
+        format!(
+            "overloaded: no place on lane {what} within {:?}; try again later",
+            self.patience
+        )
+        .into()
+    }
+}
+
+async fn reply(mut send: SendStream, outcome: Outcome, body: Bytes) -> Result<(), FrameError> {
+    patiently(frame::write_reply(&mut send, outcome, body)).await
+}
+
+async fn patiently<T>(work: impl Future<Output = Result<T, FrameError>>) -> Result<T, FrameError> {
+    timeout(PEER_PATIENCE, work).await.unwrap_or_else(|_| {
+        Err(FrameError::Lost(format!(
+            "the peer took over {PEER_PATIENCE:?}"
+        )))
+    })
+}
+
+/// Announces the file's length in the reply and streams its bytes behind it.
+async fn pour(mut file: tokio::fs::File, mut send: SendStream) -> Result<(), FrameError> {
+    let disk = |error: std::io::Error| FrameError::Lost(format!("reading the blob: {error}"));
+    let length = file.metadata().await.map_err(disk)?.len();
+    if length > BLOB_BYTES_MAX {
+        let reason = format!("the blob has {length} bytes, over the bound of {BLOB_BYTES_MAX}");
+        return reply(send, Outcome::Refused, reason.into()).await;
+    }
+    // Fails only on a stream that has ended; writing would report that.
+    send.set_priority(BULK_PRIORITY).ok();
+    let announced = Bytes::copy_from_slice(&length.to_be_bytes());
+    frame::write_head(&mut send, Outcome::Done, announced).await?;
+    loop {
+        let mut piece = BytesMut::with_capacity(PIECE_BYTES);
+        if file.read_buf(&mut piece).await.map_err(disk)? == 0 {
+            send.finish().ok();
+            return Ok(());
+        }
+        timeout(PIECE_PATIENCE, send.write_chunk(piece.freeze()))
+            .await
+            .map_err(|_| FrameError::Lost("the peer stopped taking the blob".to_owned()))??;
+    }
+}
+
+/// A datagram that did not fit a packet came as a stream.
+async fn large_datagram(handler: Arc<dyn Handler>, from: Peer, mut recv: RecvStream) {
+    match timeout(PEER_PATIENCE, recv.read_to_end(DATAGRAM_BYTES_MAX)).await {
+        Ok(Ok(payload)) => handler.datagram(from, payload.into()),
+        Ok(Err(error)) => tracing::debug!(peer = %from.node, %error, "datagram stream dropped"),
+        Err(_) => tracing::debug!(peer = %from.node, "datagram stream took too long"),
+    }
+}

@@ -1,0 +1,165 @@
+//! What the endpoint is tuned to, and the sockets and configurations built from it.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::{CryptoError, HmacKey};
+use quinn::{
+    ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig,
+    TransportConfig, VarInt,
+};
+use rand::RngExt;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::identity::{CredentialError, NodeCredential};
+use crate::tls;
+
+/// Tuning of a QUIC endpoint. The defaults are meant for production; tests shorten some of them.
+#[derive(Debug, Clone)]
+pub struct QuicSettings {
+    /// A packet is sent on each connection at least this often.
+    pub keep_alive: Duration,
+    /// A connection silent for this long is lost.
+    pub idle: Duration,
+    /// A new connection must stand within this time.
+    pub dial: Duration,
+    /// Connections kept open to peers at most; beyond that the least recently used ones are let go.
+    pub connections_dialled_max: usize,
+    /// Connections accepted from peers at most; more are refused.
+    pub connections_accepted_max: usize,
+    /// Calls answered at a time on each lane.
+    pub calls_per_lane_max: usize,
+    /// Blobs served at a time.
+    pub blobs_served_max: usize,
+    /// How long a call may wait for one of those places before it is refused as overloaded.
+    pub patience: Duration,
+}
+
+impl Default for QuicSettings {
+    fn default() -> Self {
+        Self {
+            keep_alive: Duration::from_secs(5),
+            idle: Duration::from_secs(20),
+            dial: Duration::from_secs(3),
+            connections_dialled_max: 2_048,
+            connections_accepted_max: 4_096,
+            calls_per_lane_max: 1_024,
+            blobs_served_max: 32,
+            patience: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Streams that one connection may have open at a time.
+const STREAMS_MAX: u32 = 1_024;
+/// One-way streams carry only datagrams that do not fit a packet.
+const UNI_STREAMS_MAX: u32 = 64;
+/// Bytes in flight on one stream and on one connection: 1 Gbit/s over 100 ms is 12 MB.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+/// Datagrams waiting to be read or sent; the oldest are dropped.
+const DATAGRAM_BUFFER_BYTES: usize = 1 << 20;
+/// Asked of the operating system, which may give less.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+
+pub(super) fn transport(settings: &QuicSettings) -> Arc<TransportConfig> {
+    let mut config = TransportConfig::default();
+    config
+        .keep_alive_interval(Some(settings.keep_alive))
+        .max_idle_timeout(IdleTimeout::try_from(settings.idle).ok())
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(u64::from(CONNECTION_WINDOW_BYTES))
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES);
+    Arc::new(config)
+}
+
+pub(super) fn server(
+    credential: &NodeCredential,
+    settings: &QuicSettings,
+) -> Result<ServerConfig, CredentialError> {
+    let crypto = QuicServerConfig::try_from(tls::server(credential)?)
+        .map_err(|e| CredentialError::Crypto(e.to_string()))?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(transport(settings));
+    config.max_incoming(settings.connections_accepted_max);
+    Ok(config)
+}
+
+pub(super) fn client(
+    credential: &NodeCredential,
+    settings: &QuicSettings,
+) -> Result<ClientConfig, CredentialError> {
+    let crypto = QuicClientConfig::try_from(tls::client(credential)?)
+        .map_err(|e| CredentialError::Crypto(e.to_string()))?;
+    let mut config = ClientConfig::new(Arc::new(crypto));
+    config.transport_config(transport(settings));
+    Ok(config)
+}
+
+/// A restarted node must be able to tell its peers that their old connections are gone, so the key of those
+/// resets is derived from the node's key instead of being drawn at each start.
+pub(super) fn endpoint(credential: &NodeCredential) -> EndpointConfig {
+    let secret = credential.key.secret_pkcs8_der();
+    let key = blake3::derive_key("riftmesh 2026 QUIC stateless reset", secret);
+    let mut config = EndpointConfig::new(Arc::new(ResetKey(key)));
+    config.cid_generator(|| Box::new(RandomIds));
+    config
+}
+
+struct ResetKey([u8; 32]);
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
+        let signature = blake3::keyed_hash(&self.0, data);
+        signature_out.copy_from_slice(&signature.as_bytes()[..signature_out.len()]);
+    }
+
+    fn signature_len(&self) -> usize {
+        blake3::OUT_LEN
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        // Hashes compare in constant time.
+        let given = <[u8; 32]>::try_from(signature).map_err(|_| CryptoError)?;
+        let valid = blake3::keyed_hash(&self.0, data) == blake3::Hash::from_bytes(given);
+        valid.then_some(()).ok_or(CryptoError)
+    }
+}
+
+/// Random connection ids. The library's default ids carry a per-process mark and a restarted node would drop
+/// packets with an older mark in silence instead of resetting their connection.
+struct RandomIds;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&rand::rng().random::<[u8; 8]>())
+    }
+
+    fn cid_len(&self) -> usize {
+        8
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// A bound socket with large buffers: the default ones lose bursts while the process is busy.
+pub(super) fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
