@@ -1,7 +1,45 @@
 //! RingRift: board geometry, position, legal actions, apply, victory, notation, perft.
 //!
-//! Pure: no I/O, no clock, no randomness.
+//! Pure: no I/O, no clock, no randomness. Section numbers in comments refer to the rules digest in `docs`.
 
 pub mod action;
+mod apply;
+mod cells;
+mod configuration;
+mod geometry;
+mod hash;
+mod lines;
+mod movement;
+pub mod notation;
+mod perft;
+mod pieces;
+mod position;
+mod ranges;
+pub mod record;
+mod recovery;
+mod state;
+pub mod symmetry;
+mod territory;
+mod text;
+mod turn;
+mod validate;
+mod victory;
 
 pub use action::{Action, Cell};
+pub use apply::IllegalAction;
+pub use cells::{BitSet, CellIter, CellSet};
+pub use configuration::{
+    Board, Configuration, PLAYERS_MAX, RuleOptions, Seat, UnknownConfiguration,
+};
+pub use geometry::{Geometry, Row};
+pub use hash::text_hash;
+pub use lines::Line;
+pub use notation::NotationError;
+pub use perft::perft;
+pub use pieces::{CellContent, Rings};
+pub use position::{Position, ProcessableRegion};
+pub use symmetry::Symmetry;
+pub use text::TextError;
+pub use turn::{Flags, Phase, Score, Tracker};
+pub use validate::Inconsistency;
+pub use victory::{LAST_STANDING_ROUNDS, Outcome, VictoryRule};
