@@ -1,1 +1,5 @@
 //! placeholder
+
+pub mod codec;
+pub mod decision;
+pub mod encode;
