@@ -1,1 +1,23 @@
-//! placeholder
+//! SWIM membership: foca inside a pure agent, the view of the mesh, and what nodes say about themselves.
+//!
+//! Gossip only ever suggests. What this crate yields ([`MembershipView`], [`Suspicion`]) are hints with ages; who is
+//! in the cluster and whose work is taken away is decided by entries in the replicated log.
+
+pub mod agent;
+pub mod config;
+pub mod driver;
+pub mod effect;
+pub mod identity;
+pub mod message;
+pub mod metadata;
+mod track;
+pub mod view;
+
+pub use agent::Agent;
+pub use config::MembershipSettings;
+pub use driver::{Membership, StartError};
+pub use effect::{Effect, Input, MeshEvent, TimerId};
+pub use identity::{GenerationFile, Generations, NodeIdentity};
+pub use message::goodbye;
+pub use metadata::{AdvertisedRole, MetadataError, NodeMetadata};
+pub use view::{MembershipView, NodeState, NodeView, Suspicion};

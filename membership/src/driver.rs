@@ -1,0 +1,343 @@
+//! The agent's hands: timers, datagrams, calls and the disk. The only async file of this crate.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use riftmesh_base::{Millis, NodeId, Seed};
+use riftmesh_transport::{Lane, Peer, Refused, SharedLink, Target};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::agent::Agent;
+use crate::config::MembershipSettings;
+use crate::effect::{Effect, Input, TimerId};
+use crate::identity::{Generations, NodeIdentity};
+use crate::metadata::{MetadataError, NodeMetadata};
+use crate::view::MembershipView;
+
+/// Inputs waiting for the driver; beyond that datagrams are dropped and callers wait.
+const INPUTS_MAX: usize = 1_024;
+/// Sends and calls under way at a time; beyond that they are dropped, as a full network would.
+const UNDER_WAY_MAX: usize = 512;
+/// An exchange of views must end within this time.
+const EXCHANGE_WITHIN: Duration = Duration::from_secs(5);
+/// A look at a suspect's port takes this long at most.
+const INVESTIGATE_WITHIN: Duration = Duration::from_secs(1);
+/// Leaving waits this long for the goodbye to go out.
+const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
+
+/// Why membership did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The generation could not be made durable.
+    #[error("cannot keep this node's generation: {0}")]
+    Generation(#[from] io::Error),
+    /// The description is over a bound.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+}
+
+/// A node's part in the mesh. Clones share it; it runs until it left or the last clone is gone.
+#[derive(Clone)]
+pub struct Membership {
+    node: NodeId,
+    inputs: mpsc::Sender<Command>,
+    view: watch::Receiver<Arc<MembershipView>>,
+    started: Instant,
+}
+
+/// What the handle asks of the driver.
+enum Command {
+    Input(Input),
+    Call(NodeId, Bytes, oneshot::Sender<Result<Bytes, Refused>>),
+    Leave(oneshot::Sender<()>),
+}
+
+impl Membership {
+    /// Takes a new generation and joins the mesh through `seeds`. `advertised` is where peers reach this node. Runs
+    /// on the tokio runtime it is called on; gossip deserves one of its own.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing has been announced then.
+    pub fn start(
+        settings: MembershipSettings,
+        link: SharedLink,
+        node: NodeId,
+        advertised: SocketAddr,
+        mut generations: impl Generations,
+        metadata: NodeMetadata,
+        seeds: Vec<SocketAddr>,
+    ) -> Result<Self, StartError> {
+        let identity = NodeIdentity {
+            node,
+            generation: generations.advance(0)?,
+            address: advertised,
+        };
+        // No two lives draw the same numbers, and a life can be replayed from its identity.
+        let seed = Seed(node.0).derive("membership", identity.generation);
+        let agent = Agent::new(settings, identity, metadata, seeds, seed)?;
+        let started = Instant::now();
+        let (inputs, commands) = mpsc::channel(INPUTS_MAX);
+        let (results_in, results) = mpsc::channel(UNDER_WAY_MAX);
+        let (publish, view) = watch::channel(Arc::new(agent.view(Millis(0))));
+        let driver = Driver {
+            agent,
+            link,
+            generations: Box::new(generations),
+            started,
+            timers: BinaryHeap::new(),
+            calls: BTreeMap::new(),
+            tickets: 0,
+            under_way: JoinSet::new(),
+            results: results_in,
+            publish,
+        };
+        tokio::spawn(driver.run(commands, results));
+        Ok(Self {
+            node,
+            inputs,
+            view,
+            started,
+        })
+    }
+
+    /// The node this is.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// What this node believes now.
+    pub fn view(&self) -> Arc<MembershipView> {
+        self.view.borrow().clone()
+    }
+
+    /// The view as it changes.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<MembershipView>> {
+        self.view.clone()
+    }
+
+    /// The mesh clock by which the view's times are given.
+    pub fn now(&self) -> Millis {
+        self.started.elapsed().into()
+    }
+
+    /// Describes this node anew; others know within seconds.
+    ///
+    /// # Errors
+    /// When a text is over its bound; nothing changes then.
+    pub async fn update_metadata(&self, metadata: NodeMetadata) -> Result<(), MetadataError> {
+        metadata.check()?;
+        // Gone after leaving, when nobody is left to tell.
+        self.inputs
+            .send(Command::Input(Input::Describe(metadata)))
+            .await
+            .ok();
+        Ok(())
+    }
+
+    /// Says goodbye, so that nobody waits for this node. Returns when the goodbye has been sent.
+    pub async fn leave(&self) {
+        let (done, left) = oneshot::channel();
+        if self.inputs.send(Command::Leave(done)).await.is_ok() {
+            left.await.ok();
+        }
+    }
+
+    /// Takes a gossip datagram from the link. Never blocks: what does not fit the queue is dropped.
+    pub fn handle_datagram(&self, from: Peer, payload: Bytes) {
+        let input = Input::Datagram {
+            from: from.node,
+            payload,
+        };
+        if self.inputs.try_send(Command::Input(input)).is_err() {
+            tracing::debug!(from = %from.node, "a datagram was dropped");
+        }
+    }
+
+    /// Answers a call on the mesh lane.
+    ///
+    /// # Errors
+    /// [`Refused`] with the reason, for instance after leaving.
+    pub async fn handle_call(&self, from: Peer, request: Bytes) -> Result<Bytes, Refused> {
+        let gone = || Refused("membership has ended here".to_owned());
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Call(from.node, request, reply);
+        self.inputs.send(command).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+struct Driver {
+    agent: Agent,
+    link: SharedLink,
+    generations: Box<dyn Generations>,
+    started: Instant,
+    timers: BinaryHeap<Reverse<(Instant, TimerId)>>,
+    calls: BTreeMap<u64, oneshot::Sender<Result<Bytes, Refused>>>,
+    tickets: u64,
+    under_way: JoinSet<()>,
+    results: mpsc::Sender<Input>,
+    publish: watch::Sender<Arc<MembershipView>>,
+}
+
+impl Driver {
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut results: mpsc::Receiver<Input>,
+    ) {
+        let effects = self.agent.start(self.now());
+        self.perform(effects);
+        loop {
+            let due = self.timers.peek().map(|Reverse((due, _))| *due);
+            // Messages before timers: after a pause, what was heard meanwhile comes before what was waited for.
+            tokio::select! {
+                biased;
+                Some(_) = self.under_way.join_next() => {}
+                command = commands.recv() => match command {
+                    Some(Command::Leave(done)) => {
+                        self.step(Input::Leave);
+                        self.farewell().await;
+                        // Whoever asked may have stopped waiting.
+                        done.send(()).ok();
+                        return;
+                    }
+                    Some(command) => self.command(command),
+                    None => return,
+                },
+                Some(result) = results.recv() => self.step(result),
+                () = wait_until(due) => self.timer(),
+            }
+        }
+    }
+
+    fn now(&self) -> Millis {
+        self.started.elapsed().into()
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Input(input) => self.step(input),
+            Command::Call(from, body, reply) => {
+                self.tickets += 1;
+                let ticket = self.tickets;
+                self.calls.insert(ticket, reply);
+                self.step(Input::Request { from, ticket, body });
+            }
+            Command::Leave(_) => {}
+        }
+    }
+
+    fn timer(&mut self) {
+        if let Some(Reverse((_, timer))) = self.timers.pop() {
+            self.step(Input::Timer(timer));
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let effects = self.agent.step(self.now(), input);
+        self.perform(effects);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        let mut changed = false;
+        for effect in effects {
+            match effect {
+                Effect::Send { to, payload } => self.send(to, payload),
+                Effect::Schedule { timer, after } => {
+                    let due = Instant::now() + after.duration();
+                    self.timers.push(Reverse((due, timer)));
+                }
+                Effect::Exchange { to, body } => self.exchange(to, body),
+                Effect::Reply { ticket, body } => {
+                    if let Some(reply) = self.calls.remove(&ticket) {
+                        // The caller may have given up.
+                        reply.send(body.map_err(Refused)).ok();
+                    }
+                }
+                Effect::Investigate {
+                    node,
+                    generation,
+                    address,
+                } => self.investigate(node, generation, address),
+                Effect::Renew { floor } => self.renew(floor),
+                Effect::Notify(event) => {
+                    tracing::info!(%event, "mesh");
+                    changed = true;
+                }
+            }
+        }
+        if changed {
+            let view = Arc::new(self.agent.view(self.now()));
+            self.publish.send_replace(view);
+        }
+    }
+
+    fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        if self.under_way.len() < UNDER_WAY_MAX {
+            self.under_way.spawn(work);
+        } else {
+            tracing::warn!("the network is too slow: a message was dropped");
+        }
+    }
+
+    fn send(&mut self, to: Target, payload: Bytes) {
+        let link = self.link.clone();
+        self.spawn(async move {
+            if let Err(error) = link.datagram(to, payload).await {
+                tracing::debug!(%error, "a datagram was not sent");
+            }
+        });
+    }
+
+    fn exchange(&mut self, to: Target, body: Bytes) {
+        let (link, results) = (self.link.clone(), self.results.clone());
+        self.spawn(async move {
+            match link.call(to, Lane::Mesh, body, EXCHANGE_WITHIN).await {
+                // The driver ends before this task only when it leaves.
+                Ok(body) => drop(results.send(Input::Exchanged { body }).await),
+                Err(error) => tracing::debug!(%error, "no exchange of views"),
+            }
+        });
+    }
+
+    fn investigate(&mut self, node: NodeId, generation: u64, address: SocketAddr) {
+        let (link, results) = (self.link.clone(), self.results.clone());
+        self.spawn(async move {
+            if link.port_refused(address, INVESTIGATE_WITHIN).await {
+                let evidence = Input::PortRefused { node, generation };
+                drop(results.send(evidence).await);
+            }
+        });
+    }
+
+    /// Blocks for one small file: it is rare, and nothing may be announced before it is done.
+    fn renew(&mut self, floor: u64) {
+        match self.generations.advance(floor.saturating_add(1)) {
+            Ok(generation) => self.step(Input::Renewed { generation }),
+            Err(error) => {
+                tracing::error!(%error, "this node stays out of the mesh: no new generation")
+            }
+        }
+    }
+
+    async fn farewell(&mut self) {
+        let sent = async { while self.under_way.join_next().await.is_some() {} };
+        if timeout(FAREWELL_WITHIN, sent).await.is_err() {
+            tracing::warn!("not everybody could be told goodbye");
+        }
+    }
+}
+
+async fn wait_until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,226 @@
+//! What a node says about itself, and the book of what all nodes said.
+//!
+//! Descriptions travel whole as foca's custom broadcasts: they are small (at most 256 bytes), so a digest with a
+//! second round trip for the body would only add a way to be late. Newcomers get all of them in the first exchange.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foca::{BroadcastHandler, Invalidates};
+use riftmesh_base::limits::NODE_NAME_BYTES_MAX;
+use riftmesh_base::{DecodeError, NodeId, decode, encode};
+use serde::{Deserialize, Serialize};
+
+use crate::identity::NodeIdentity;
+
+/// Longest version text.
+const VERSION_BYTES_MAX: usize = 64;
+/// Nodes remembered at most, gone ones included.
+pub const NODES_MAX: usize = 4_096;
+
+/// What a node offers. A claim, spread by gossip; the roster in the log says what it was admitted as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum AdvertisedRole {
+    /// It can replicate the log and vote.
+    Voter,
+    /// It runs jobs.
+    Worker,
+}
+
+impl fmt::Display for AdvertisedRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Voter => "voter",
+            Self::Worker => "worker",
+        })
+    }
+}
+
+/// What a node says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeMetadata {
+    /// Its name, for people; need not be unique.
+    pub name: String,
+    /// What it offers to be.
+    pub role: AdvertisedRole,
+    /// Jobs it can run at a time.
+    pub slots: u16,
+    /// CUDA devices it can use.
+    pub cuda_devices: u16,
+    /// The version of its binary.
+    pub version: String,
+    /// Where its HTTP API listens, if others may use it.
+    pub http: Option<SocketAddr>,
+}
+
+/// A description that would not fit a datagram. The caller's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} has {bytes} bytes, over the bound of {max}")]
+pub struct MetadataError {
+    /// Which text.
+    pub field: &'static str,
+    /// Its length.
+    pub bytes: usize,
+    /// The bound.
+    pub max: usize,
+}
+
+impl NodeMetadata {
+    /// Checks that the texts are within their bounds.
+    ///
+    /// # Errors
+    /// Names the text that is not.
+    pub fn check(&self) -> Result<(), MetadataError> {
+        let texts = [
+            ("name", self.name.len(), NODE_NAME_BYTES_MAX),
+            ("version", self.version.len(), VERSION_BYTES_MAX),
+        ];
+        match texts.into_iter().find(|(_, bytes, max)| bytes > max) {
+            None => Ok(()),
+            Some((field, bytes, max)) => Err(MetadataError { field, bytes, max }),
+        }
+    }
+}
+
+/// One version of a node's description, as it travels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Announcement {
+    pub(crate) node: NodeId,
+    pub(crate) generation: u64,
+    /// Counts up within a generation.
+    pub(crate) version: u32,
+    /// The node left on purpose with this generation.
+    pub(crate) left: bool,
+    pub(crate) metadata: NodeMetadata,
+}
+
+impl Announcement {
+    fn age(&self) -> (u64, u32) {
+        (self.generation, self.version)
+    }
+}
+
+/// Why an announcement from the network was refused; the sender's fault.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AnnouncementError {
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+}
+
+/// The newest announcement of each node. Shared between the agent and foca, which hands in what gossip brings.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Announcements(Arc<Mutex<BTreeMap<NodeId, Announcement>>>);
+
+impl Announcements {
+    pub(crate) fn book(&self) -> MutexGuard<'_, BTreeMap<NodeId, Announcement>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps `announcement` if it is news.
+    fn learn(&self, announcement: Announcement) -> Result<bool, MetadataError> {
+        announcement.metadata.check()?;
+        let mut book = self.book();
+        let known = book.get(&announcement.node);
+        let is_news = match known {
+            Some(known) => announcement.age() > known.age(),
+            None => book.len() < NODES_MAX,
+        };
+        if is_news {
+            book.insert(announcement.node, announcement);
+        }
+        Ok(is_news)
+    }
+
+    /// Keeps those of `announcements` that are news and gives their bytes, to be spread further.
+    pub(crate) fn select_news(&self, announcements: Vec<Announcement>) -> Vec<Vec<u8>> {
+        let book = self.book();
+        let is_news =
+            |a: &Announcement| book.get(&a.node).is_none_or(|known| a.age() > known.age());
+        announcements
+            .iter()
+            .filter(|a| is_news(a))
+            .map(encode)
+            .collect()
+    }
+}
+
+/// Which announcement some bytes are; a newer one of the same node replaces an older one in the queue.
+#[derive(Debug)]
+pub(crate) struct AnnouncementKey {
+    node: NodeId,
+    age: (u64, u32),
+}
+
+impl Invalidates for AnnouncementKey {
+    fn invalidates(&self, other: &Self) -> bool {
+        self.node == other.node && self.age >= other.age
+    }
+}
+
+impl BroadcastHandler<NodeIdentity> for Announcements {
+    type Key = AnnouncementKey;
+    type Error = AnnouncementError;
+
+    fn receive_item(
+        &mut self,
+        data: &[u8],
+        _sender: Option<&NodeIdentity>,
+    ) -> Result<Option<AnnouncementKey>, AnnouncementError> {
+        let announcement: Announcement = decode(data)?;
+        let (node, age) = (announcement.node, announcement.age());
+        let is_news = self.learn(announcement)?;
+        Ok(is_news.then_some(AnnouncementKey { node, age }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announcement(generation: u64, version: u32, name: &str) -> Announcement {
+        Announcement {
+            node: NodeId(1),
+            generation,
+            version,
+            left: false,
+            metadata: NodeMetadata {
+                name: name.to_owned(),
+                role: AdvertisedRole::Worker,
+                slots: 2,
+                cuda_devices: 1,
+                version: "0.1.0".to_owned(),
+                http: None,
+            },
+        }
+    }
+
+    /// Only a newer announcement replaces what is known; what is over a bound or malformed changes nothing.
+    #[test]
+    fn only_news_is_kept() {
+        let mut book = Announcements::default();
+        let mut receive = |a: &Announcement| book.receive_item(&encode(a), None);
+        assert!(receive(&announcement(5, 1, "new")).unwrap().is_some());
+        assert!(receive(&announcement(5, 1, "same")).unwrap().is_none());
+        assert!(
+            receive(&announcement(4, 9, "older life"))
+                .unwrap()
+                .is_none()
+        );
+        assert!(receive(&announcement(6, 0, &"x".repeat(65))).is_err());
+        assert!(book.receive_item(b"junk", None).is_err());
+        assert_eq!(book.book()[&NodeId(1)].metadata.name, "new");
+    }
+
+    /// The largest description leaves room for gossip in a datagram.
+    #[test]
+    fn descriptions_are_small() {
+        let mut largest = announcement(u64::MAX, u32::MAX, &"x".repeat(NODE_NAME_BYTES_MAX));
+        largest.metadata.version = "x".repeat(VERSION_BYTES_MAX);
+        largest.metadata.http = Some("[ffff:ffff::1]:65535".parse().unwrap());
+        assert!(encode(&largest).len() <= 256);
+    }
+}
