@@ -10,6 +10,8 @@ pub mod effect;
 pub mod identity;
 pub mod message;
 pub mod metadata;
+#[cfg(test)]
+mod tests;
 mod track;
 pub mod view;
 

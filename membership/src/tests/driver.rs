@@ -1,0 +1,240 @@
+//! Whole nodes, each on a runtime of its own, over the in-memory network and over QUIC on loopback.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use riftmesh_base::time::wall_clock;
+use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId, Seed};
+use riftmesh_transport::{
+    BoxFuture, ClusterAuthority, Handler, Lane, Link, MemoryNetwork, NodeCredential, Peer,
+    QuicLink, QuicSettings, Refused, SharedLink,
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use super::world::metadata;
+use crate::{GenerationFile, Membership, MembershipSettings, MembershipView, NodeState};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Timing for tests: a tenth of the real one.
+fn settings() -> MembershipSettings {
+    MembershipSettings {
+        pause_tolerance: Millis(1_600),
+        probe_every: Millis(200),
+        probe_rtt: Millis(80),
+        repair_every: Millis(3_000),
+        seek_every: Millis(100),
+        evidence_patience: Millis(200),
+    }
+}
+
+/// Hands what arrives to the membership, once there is one.
+#[derive(Default)]
+struct Door(OnceLock<Membership>);
+
+impl Handler for Door {
+    fn call(&self, from: Peer, _: Lane, request: Bytes) -> BoxFuture<'_, Result<Bytes, Refused>> {
+        let membership = self.0.get().unwrap();
+        Box::pin(membership.handle_call(from, request))
+    }
+    fn datagram(&self, from: Peer, payload: Bytes) {
+        self.0.get().unwrap().handle_datagram(from, payload);
+    }
+    fn blob(&self, _: Peer, _: BlobHash) -> Option<PathBuf> {
+        None
+    }
+}
+
+/// One kind of network.
+trait Wire {
+    fn link(&self, node: NodeId, address: Option<SocketAddr>) -> SharedLink;
+    fn stop(&self, node: NodeId);
+}
+
+struct Memory(MemoryNetwork);
+
+impl Wire for Memory {
+    fn link(&self, node: NodeId, address: Option<SocketAddr>) -> SharedLink {
+        let address = address.unwrap_or_else(|| ([10, 1, 1, node.0 as u8], 7_000).into());
+        self.0.link(node, address)
+    }
+    fn stop(&self, node: NodeId) {
+        self.0.stop(node);
+    }
+}
+
+struct Quic(ClusterAuthority);
+
+impl Quic {
+    fn credential(&self, node: NodeId) -> NodeCredential {
+        self.0
+            .issue(node, Millis::from_secs(3_600), wall_clock())
+            .unwrap()
+    }
+}
+
+impl Wire for Quic {
+    fn link(&self, node: NodeId, address: Option<SocketAddr>) -> SharedLink {
+        let address = address.unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
+        QuicLink::bind(address, &self.credential(node), QuicSettings::default()).unwrap()
+    }
+    fn stop(&self, _: NodeId) {}
+}
+
+struct Process {
+    runtime: Option<Runtime>,
+    membership: Membership,
+    address: SocketAddr,
+}
+
+impl Process {
+    fn start(
+        wire: &impl Wire,
+        folder: &TempDir,
+        node: u64,
+        address: Option<SocketAddr>,
+        seeds: &[SocketAddr],
+    ) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let _inside = runtime.enter();
+        let link = wire.link(NodeId(node), address);
+        let membership = Membership::start(
+            settings(),
+            link.clone(),
+            NodeId(node),
+            link.local_address(),
+            GenerationFile::new(folder.path().join(node.to_string())),
+            metadata(node),
+            seeds.to_vec(),
+        )
+        .unwrap();
+        let door = Door::default();
+        door.0.set(membership.clone()).ok();
+        let address = link.local_address();
+        link.serve(Arc::new(door));
+        Self {
+            runtime: Some(runtime),
+            membership,
+            address,
+        }
+    }
+
+    /// Waits until this node's view is as described.
+    async fn sees(&self, what: &str, is_so: impl Fn(&MembershipView) -> bool) {
+        let mut views = self.membership.subscribe();
+        let seen = timeout(PATIENCE, views.wait_for(|view| is_so(view))).await;
+        let view = self.membership.view();
+        assert!(
+            seen.is_ok(),
+            "{} does not see {what}: {view:#?}",
+            self.membership.node()
+        );
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn is(view: &MembershipView, node: u64, state: NodeState) -> bool {
+    view.get(NodeId(node)).is_some_and(|n| n.state == state)
+}
+
+/// Three nodes find each other from one seed; a change of description, a crash, a new life at another address and
+/// a goodbye are each known to the others.
+async fn a_life_in_the_mesh(wire: impl Wire) {
+    let folder = tempfile::tempdir().unwrap();
+    let one = Process::start(&wire, &folder, 1, None, &[]);
+    let seeds = [one.address];
+    let two = Process::start(&wire, &folder, 2, None, &seeds);
+    let three = Process::start(&wire, &folder, 3, None, &seeds);
+    let is_complete =
+        |view: &MembershipView| view.active().filter(|node| node.metadata.is_some()).count() == 3;
+    for process in [&one, &two, &three] {
+        process.sees("all three", is_complete).await;
+    }
+
+    let mut described = metadata(2);
+    described.slots = 7;
+    two.membership
+        .update_metadata(described.clone())
+        .await
+        .unwrap();
+    three
+        .sees("two's new description", |view| {
+            view.get(NodeId(2)).unwrap().metadata.as_ref() == Some(&described)
+        })
+        .await;
+
+    let first_life = one.membership.view().get(NodeId(3)).unwrap().generation;
+    drop(three);
+    wire.stop(NodeId(3));
+    let started = tokio::time::Instant::now();
+    one.sees("three down", |view| is(view, 3, NodeState::Down))
+        .await;
+    two.sees("three down", |view| is(view, 3, NodeState::Down))
+        .await;
+    println!(
+        "down everywhere after {:?} of {:?} ms",
+        started.elapsed(),
+        settings().suspicion().0
+    );
+
+    let elsewhere = if seeds[0].ip().is_loopback() {
+        None
+    } else {
+        Some(([10, 1, 1, 3], 8_000).into())
+    };
+    let three = Process::start(&wire, &folder, 3, elsewhere, &seeds);
+    for process in [&one, &two] {
+        process
+            .sees("three's second life", |view| {
+                let seen = view.get(NodeId(3)).unwrap();
+                seen.state == NodeState::Alive
+                    && seen.generation > first_life
+                    && seen.address == three.address
+            })
+            .await;
+    }
+
+    two.membership.leave().await;
+    for process in [&one, &three] {
+        process
+            .sees("two leave", |view| is(view, 2, NodeState::Left))
+            .await;
+    }
+    let suspicions: Vec<_> = one
+        .membership
+        .view()
+        .suspicions(one.membership.now())
+        .collect();
+    assert_eq!(suspicions.len(), 1);
+    assert_eq!(
+        (suspicions[0].node, suspicions[0].state),
+        (NodeId(2), NodeState::Left)
+    );
+}
+
+#[tokio::test]
+async fn over_the_memory_network() {
+    a_life_in_the_mesh(Memory(MemoryNetwork::new(Seed(1)))).await;
+}
+
+#[tokio::test]
+async fn over_quic() {
+    let authority = ClusterAuthority::create(ClusterId([3; 16]), wall_clock()).unwrap();
+    a_life_in_the_mesh(Quic(authority)).await;
+}

@@ -1,0 +1,244 @@
+//! Thirty-six agents in one thread. Every test names its seeds; a failure repeats exactly.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use riftmesh_base::{Millis, NodeId};
+
+use super::world::{World, address};
+use crate::{Input, MeshEvent, NodeState};
+
+const NODES: u64 = 36;
+const MINUTE: Millis = Millis::from_secs(60);
+
+fn formed(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.start_all(NODES);
+    world.run_until(MINUTE, "forming", World::is_complete);
+    // Let the joining news run dry.
+    world.run(Millis::from_secs(10));
+    world.events.clear();
+    world
+}
+
+/// The nodes that anybody declared down, with the time.
+fn given_up(world: &World) -> Vec<(Millis, NodeId)> {
+    let downs = world
+        .events
+        .iter()
+        .filter_map(|(at, _, event)| match event {
+            MeshEvent::Changed {
+                node,
+                state: NodeState::Down,
+                ..
+            } => Some((*at, *node)),
+            _ => None,
+        });
+    downs.collect()
+}
+
+/// Nodes started together through three seeds all know each other, descriptions included, within seconds; one
+/// that comes later is known everywhere as soon.
+#[test]
+fn nodes_find_each_other() {
+    for seed in 0..3 {
+        let mut world = World::new(seed);
+        world.loss = 0.05;
+        world.start_all(NODES);
+        let joined = world.run_until(Millis::from_secs(20), "forming", World::is_complete);
+        world.run(Millis::from_secs(10));
+        world.start(NODES + 1, 1, address(NODES + 1));
+        let late = world.run_until(Millis::from_secs(5), "one more", World::is_complete);
+        println!("seed {seed}: {NODES} joined in {joined}, one more in {late}");
+    }
+}
+
+/// A host that falls silent is down everywhere within 24 s, never before the pause tolerance, and nobody else is.
+#[test]
+fn silence_is_death_after_a_while() {
+    for seed in 0..5 {
+        let mut world = formed(seed);
+        world.loss = 0.02;
+        world.kill(20);
+        let killed = world.now;
+        let took = world.run_until(Millis::from_secs(24), "detection", |world| {
+            world.everybody_sees(20, 1, NodeState::Down)
+        });
+        let first = given_up(&world).first().unwrap().0.since(killed);
+        assert!(first >= world.settings.pause_tolerance);
+        assert!(given_up(&world).iter().all(|(_, node)| *node == NodeId(20)));
+        println!("seed {seed}: first verdict after {first}, everywhere after {took}");
+    }
+}
+
+/// A closed port is evidence: a killed process on a living host is down everywhere within 6 s.
+#[test]
+fn a_closed_port_is_evidence() {
+    for seed in 0..5 {
+        let mut world = formed(seed);
+        world.hosts_answer = true;
+        world.kill(20);
+        let took = world.run_until(Millis::from_secs(6), "detection", |world| {
+            world.everybody_sees(20, 1, NodeState::Down)
+        });
+        println!("seed {seed}: everywhere after {took}");
+    }
+}
+
+/// A supervisor's testimony is believed at once, if it is about the life it outlived.
+#[test]
+fn testimony_ends_a_life_at_once() {
+    let mut world = formed(1);
+    world.kill(20);
+    let testimony = |generation| Input::Request {
+        from: NodeId(20),
+        ticket: 0,
+        body: crate::goodbye(generation),
+    };
+    world.input(7, testimony(0));
+    world.run(Millis::from_secs(1));
+    assert!(
+        given_up(&world).is_empty(),
+        "an older life's end says nothing"
+    );
+    world.input(7, testimony(1));
+    let took = world.run_until(Millis::from_secs(3), "spreading", |world| {
+        world.everybody_sees(20, 1, NodeState::Down)
+    });
+    println!("everywhere after {took}");
+}
+
+/// Members frozen for 4 s up to the tolerance, three at a time and over and over, are never given up by anybody,
+/// although they first act on all their late timers when they wake.
+#[test]
+fn pauses_below_the_tolerance_are_forgiven() {
+    for seed in 0..3 {
+        let mut world = formed(seed);
+        let mut rng = StdRng::seed_from_u64(seed);
+        for _ in 0..10 {
+            for node in [3, 17, 30] {
+                world.pause(node, Millis(rng.random_range(4_000..=16_000)));
+            }
+            world.run(Millis::from_secs(20));
+        }
+        assert_eq!(given_up(&world), []);
+    }
+}
+
+/// A node frozen for longer is given up, and returns by itself under a new generation that all accept at once.
+#[test]
+fn the_wrongly_buried_return() {
+    let mut world = formed(2);
+    let paused = world.now;
+    world.pause(20, Millis::from_secs(40));
+    world.run_until(Millis::from_secs(24), "detection", |world| {
+        let seen = world.seen_by_others(20);
+        seen == [(Some(1), Some(NodeState::Down))].into()
+    });
+    let woken = paused + Millis::from_secs(40);
+    world.run(woken.since(world.now));
+    let took = world.run_until(Millis::from_secs(10), "return", |world| {
+        world.everybody_sees(20, 2, NodeState::Alive)
+    });
+    assert_eq!(world.agent(20).identity().generation, 2);
+    println!("back {took} after waking");
+}
+
+/// A crashed node that comes back with a higher generation at another address replaces its former life at once,
+/// down or not yet missed.
+#[test]
+fn a_new_life_replaces_the_old_one() {
+    let mut world = formed(3);
+    for (generation, wait) in [(2, 0), (3, 30)] {
+        world.kill(20);
+        world.run(Millis::from_secs(wait));
+        world.start(20, generation, address(1_000 + generation));
+        let took = world.run_until(Millis::from_secs(4), "rejoin", |world| {
+            world.everybody_sees(20, generation, NodeState::Alive)
+        });
+        let seen = world
+            .agent(9)
+            .view(world.now)
+            .get(NodeId(20))
+            .unwrap()
+            .address;
+        assert_eq!(seen, address(1_000 + generation));
+        println!("generation {generation} everywhere after {took}");
+    }
+}
+
+/// A node that says goodbye is `Left` everywhere within seconds, and is not missed.
+#[test]
+fn leaving_is_not_dying() {
+    let mut world = formed(4);
+    world.input(20, Input::Leave);
+    let took = world.run_until(Millis::from_secs(4), "leaving", |world| {
+        world.everybody_sees(20, 1, NodeState::Left)
+    });
+    world.kill(20);
+    world.run(MINUTE);
+    assert!(world.everybody_sees(20, 1, NodeState::Left));
+    println!("left everywhere after {took}");
+}
+
+/// A changed description is known everywhere within seconds, under loss.
+#[test]
+fn descriptions_spread() {
+    let mut world = formed(5);
+    world.loss = 0.1;
+    let mut described = super::world::metadata(20);
+    described.slots = 9;
+    world.input(20, Input::Describe(described.clone()));
+    let took = world.run_until(Millis::from_secs(5), "spreading", |world| {
+        (1..=NODES).all(|node| {
+            let view = world.agent(node).view(world.now);
+            view.get(NodeId(20)).unwrap().metadata.as_ref() == Some(&described)
+        })
+    });
+    println!("described everywhere after {took}");
+}
+
+/// Two halves that gave each other up become one mesh again when the cut heals.
+#[test]
+fn halves_become_whole() {
+    let mut world = formed(6);
+    let half = |node: u64| node <= NODES / 2;
+    for from in 1..=NODES {
+        for to in (1..=NODES).filter(|to| half(from) != half(*to)) {
+            world.cut.insert((NodeId(from), NodeId(to)));
+        }
+    }
+    world.run(MINUTE);
+    assert!(world.everybody_sees(1, 1, NodeState::Alive) ^ !given_up(&world).is_empty());
+    world.cut.clear();
+    let took = world.run_until(Millis::from_secs(90), "healing", World::is_complete);
+    println!("whole {took} after the cut healed");
+}
+
+/// What an idle member sends stays small.
+#[test]
+fn gossip_is_cheap() {
+    let mut world = formed(7);
+    (world.bytes, world.datagrams) = (0, 0);
+    world.run(MINUTE);
+    let per_node = world.bytes / NODES / 60;
+    println!(
+        "{per_node} B/s and {} datagrams a minute per node",
+        world.datagrams / NODES
+    );
+    assert!(per_node < 1_000);
+}
+
+/// One seed, one history.
+#[test]
+fn histories_repeat() {
+    let history = || {
+        let mut world = World::new(8);
+        world.loss = 0.1;
+        world.start_all(8);
+        world.run(MINUTE);
+        world.kill(5);
+        world.run(MINUTE);
+        (world.bytes, world.datagrams, world.events)
+    };
+    assert_eq!(history(), history());
+}

@@ -1,0 +1,367 @@
+//! Many agents in one thread under one seed: a network with latency, loss and pauses, and a virtual clock.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use riftmesh_base::{Millis, NodeId, Seed};
+use riftmesh_transport::Target;
+
+use crate::{
+    AdvertisedRole, Agent, Effect, Input, MembershipSettings, MeshEvent, NodeIdentity,
+    NodeMetadata, NodeState,
+};
+
+/// What is on its way to an agent.
+enum Delivery {
+    Input(Input),
+    /// A call, and who waits for its answer.
+    Call {
+        from: NodeId,
+        body: Bytes,
+    },
+}
+
+struct Event {
+    due: Millis,
+    order: u64,
+    /// The life meant; what is on its way to an earlier life at the address is lost.
+    to: NodeIdentity,
+    delivery: Delivery,
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+impl Eq for Event {}
+impl PartialOrd for Event {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Event {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.due, self.order).cmp(&(other.due, other.order))
+    }
+}
+
+struct Station {
+    agent: Agent,
+    /// The incarnation of the process: which start of the node this is.
+    life: NodeIdentity,
+    paused_until: Millis,
+}
+
+/// All agents, and what happens next.
+pub struct World {
+    pub now: Millis,
+    pub settings: MembershipSettings,
+    pub loss: f64,
+    /// Bytes and datagrams sent, for the figures.
+    pub bytes: u64,
+    pub datagrams: u64,
+    /// Whether hosts of dead processes answer "port closed".
+    pub hosts_answer: bool,
+    /// Each change some agent noticed: when, who, what.
+    pub events: Vec<(Millis, NodeId, MeshEvent)>,
+    pub cut: BTreeSet<(NodeId, NodeId)>,
+    stations: BTreeMap<NodeId, Station>,
+    seeds: Vec<SocketAddr>,
+    queue: BinaryHeap<Reverse<Event>>,
+    tickets: BTreeMap<u64, NodeIdentity>,
+    order: u64,
+    rng: StdRng,
+    transcript: Option<String>,
+}
+
+pub fn address(node: u64) -> SocketAddr {
+    ([10, 0, (node >> 8) as u8, node as u8], 7_000).into()
+}
+
+pub fn metadata(node: u64) -> NodeMetadata {
+    NodeMetadata {
+        name: format!("node-{node}"),
+        role: AdvertisedRole::Worker,
+        slots: 2,
+        cuda_devices: 0,
+        version: "0.1.0".to_owned(),
+        http: None,
+    }
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            now: Millis(0),
+            settings: MembershipSettings::default(),
+            loss: 0.0,
+            bytes: 0,
+            datagrams: 0,
+            hosts_answer: false,
+            events: Vec::new(),
+            cut: BTreeSet::new(),
+            stations: BTreeMap::new(),
+            seeds: (1..=3).map(address).collect(),
+            queue: BinaryHeap::new(),
+            tickets: BTreeMap::new(),
+            order: 0,
+            rng: StdRng::seed_from_u64(seed),
+            transcript: None,
+        }
+    }
+
+    pub fn record(&mut self) {
+        self.transcript = Some(String::new());
+    }
+
+    pub fn note(&mut self, line: &str) {
+        if let Some(transcript) = &mut self.transcript {
+            writeln!(transcript, "{line}").unwrap();
+        }
+    }
+
+    /// Stops recording and gives what was recorded.
+    pub fn pause_recording(&mut self) -> String {
+        self.transcript.take().unwrap()
+    }
+
+    pub fn resume_recording(&mut self, so_far: String) {
+        self.transcript = Some(so_far);
+    }
+
+    pub fn transcript(self) -> String {
+        self.transcript.unwrap()
+    }
+
+    pub fn start(&mut self, node: u64, generation: u64, address: SocketAddr) {
+        let life = NodeIdentity {
+            node: NodeId(node),
+            generation,
+            address,
+        };
+        let seed = Seed(node).derive("world", generation);
+        let agent = Agent::new(
+            self.settings.clone(),
+            life,
+            metadata(node),
+            self.seeds.clone(),
+            seed,
+        );
+        let mut agent = agent.unwrap();
+        let effects = agent.start(self.now);
+        let station = Station {
+            agent,
+            life,
+            paused_until: Millis(0),
+        };
+        self.stations.insert(life.node, station);
+        self.perform(life.node, effects);
+    }
+
+    pub fn start_all(&mut self, count: u64) {
+        for node in 1..=count {
+            self.start(node, 1, address(node));
+        }
+    }
+
+    /// Ends the process without a word.
+    pub fn kill(&mut self, node: u64) {
+        self.stations.remove(&NodeId(node));
+    }
+
+    pub fn pause(&mut self, node: u64, length: Millis) {
+        let until = self.now + length;
+        self.stations.get_mut(&NodeId(node)).unwrap().paused_until = until;
+    }
+
+    pub fn input(&mut self, node: u64, input: Input) {
+        let station = self.stations.get_mut(&NodeId(node)).unwrap();
+        let effects = station.agent.step(self.now, input);
+        self.perform(NodeId(node), effects);
+    }
+
+    pub fn agent(&self, node: u64) -> &Agent {
+        &self.stations[&NodeId(node)].agent
+    }
+
+    pub fn run(&mut self, length: Millis) {
+        let end = self.now + length;
+        while let Some(Reverse(event)) = self.queue.peek()
+            && event.due <= end
+        {
+            let Some(Reverse(event)) = self.queue.pop() else {
+                break;
+            };
+            self.now = self.now.max(event.due);
+            self.deliver(event);
+        }
+        self.now = end;
+    }
+
+    /// Runs until `done` and gives how long it took.
+    pub fn run_until(&mut self, limit: Millis, what: &str, done: impl Fn(&Self) -> bool) -> Millis {
+        let start = self.now;
+        while !done(self) {
+            assert!(self.now.since(start) < limit, "{what}: not within {limit}");
+            self.run(Millis(50));
+        }
+        self.now.since(start)
+    }
+
+    /// How `node` looks to every other running node.
+    pub fn seen_by_others(&self, node: u64) -> BTreeSet<(Option<u64>, Option<NodeState>)> {
+        let others = self
+            .stations
+            .values()
+            .filter(|s| s.life.node != NodeId(node));
+        let views = others.map(|s| s.agent.view(self.now));
+        views
+            .map(|view| {
+                let seen = view.get(NodeId(node));
+                (seen.map(|n| n.generation), seen.map(|n| n.state))
+            })
+            .collect()
+    }
+
+    pub fn everybody_sees(&self, node: u64, generation: u64, state: NodeState) -> bool {
+        self.seen_by_others(node) == [(Some(generation), Some(state))].into()
+    }
+
+    pub fn is_complete(&self) -> bool {
+        let all = self.stations.len();
+        self.stations.values().all(|station| {
+            let view = station.agent.view(self.now);
+            view.active().filter(|node| node.metadata.is_some()).count() == all
+        })
+    }
+
+    fn deliver(&mut self, event: Event) {
+        let Some(station) = self.stations.get_mut(&event.to.node) else {
+            return;
+        };
+        if station.life != event.to {
+            return;
+        }
+        if station.paused_until > self.now {
+            // The worst order on waking: first all that was waited for, then what was heard.
+            let is_timer = matches!(event.delivery, Delivery::Input(Input::Timer(_)));
+            let due = station.paused_until + Millis(if is_timer { 0 } else { 50 });
+            self.queue.push(Reverse(Event { due, ..event }));
+            return;
+        }
+        let input = match event.delivery {
+            Delivery::Input(input) => input,
+            Delivery::Call { from, body } => {
+                self.order += 1;
+                if let Some(caller) = self.stations.get(&from) {
+                    self.tickets.insert(self.order, caller.life);
+                }
+                Input::Request {
+                    from,
+                    ticket: self.order,
+                    body,
+                }
+            }
+        };
+        let node = event.to.node;
+        let station = self.stations.get_mut(&node).unwrap();
+        let effects = station.agent.step(self.now, input);
+        self.perform(node, effects);
+    }
+
+    fn perform(&mut self, node: NodeId, effects: Vec<Effect>) {
+        let life = self.stations[&node].life;
+        for effect in effects {
+            self.write_down(node, &effect);
+            match effect {
+                Effect::Send { to, payload } => {
+                    assert!(payload.len() <= 1_150);
+                    self.datagrams += 1;
+                    self.bytes += payload.len() as u64;
+                    if !self.rng.random_bool(self.loss) {
+                        let input = Input::Datagram {
+                            from: node,
+                            payload,
+                        };
+                        self.send(node, to, Delivery::Input(input));
+                    }
+                }
+                Effect::Schedule { timer, after } => {
+                    self.push(after, life, Delivery::Input(Input::Timer(timer)));
+                }
+                Effect::Exchange { to, body } => {
+                    self.bytes += body.len() as u64;
+                    self.send(node, to, Delivery::Call { from: node, body });
+                }
+                Effect::Reply { ticket, body } => {
+                    let caller = self.tickets.remove(&ticket);
+                    if let (Some(caller), Ok(body)) = (caller, body) {
+                        self.bytes += body.len() as u64;
+                        let to = caller.target();
+                        self.send(node, to, Delivery::Input(Input::Exchanged { body }));
+                    }
+                }
+                Effect::Investigate {
+                    node: suspect,
+                    generation,
+                    address,
+                } => {
+                    let is_open = self.stations.values().any(|s| s.life.address == address);
+                    if self.hosts_answer && !is_open {
+                        let input = Input::PortRefused {
+                            node: suspect,
+                            generation,
+                        };
+                        self.push(Millis(1), life, Delivery::Input(input));
+                    }
+                }
+                Effect::Renew { floor } => {
+                    let input = Input::Renewed {
+                        generation: floor + 1,
+                    };
+                    self.push(Millis(5), life, Delivery::Input(input));
+                }
+                Effect::Notify(event) => self.events.push((self.now, node, event)),
+            }
+        }
+    }
+
+    fn send(&mut self, from: NodeId, to: Target, delivery: Delivery) {
+        let station = self
+            .stations
+            .values()
+            .find(|s| s.life.address == to.address);
+        let Some(life) = station.map(|s| s.life) else {
+            return;
+        };
+        if self.cut.contains(&(from, life.node)) || to.node.is_some_and(|node| node != life.node) {
+            return;
+        }
+        let latency = Millis(self.rng.random_range(1..=5));
+        self.push(latency, life, delivery);
+    }
+
+    fn push(&mut self, after: Millis, to: NodeIdentity, delivery: Delivery) {
+        self.order += 1;
+        let due = self.now + after;
+        self.queue.push(Reverse(Event {
+            due,
+            order: self.order,
+            to,
+            delivery,
+        }));
+    }
+
+    fn write_down(&mut self, node: NodeId, effect: &Effect) {
+        if self.transcript.is_some() && !matches!(effect, Effect::Schedule { .. }) {
+            let line = format!("{:>7}  {:x}  {effect}", self.now.0, node.0);
+            self.note(&line);
+        }
+    }
+}
