@@ -9,8 +9,8 @@ use bytes::Bytes;
 use riftmesh_base::time::wall_clock;
 use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId, Seed};
 use riftmesh_transport::{
-    BoxFuture, ClusterAuthority, Handler, Lane, Link, MemoryNetwork, NodeCredential, Peer,
-    QuicLink, QuicSettings, Refused, SharedLink,
+    BoxFuture, ClusterAuthority, Handler, Lane, MemoryNetwork, NodeCredential, Peer, QuicLink,
+    QuicSettings, Refused, SharedLink,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
