@@ -84,11 +84,7 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> State<WORDS, CE
                 self.eliminate_top(from);
                 self.flags.line_due = false;
             }
-            Action::Territory { wall, low } => {
-                self.process_region(Region { wall, low });
-                self.flags.acted = true;
-                self.flags.territory_due = true;
-            }
+            Action::Territory { wall, low } => self.process_region(Region { wall, low }),
             Action::PayTerritory { from } => {
                 self.eliminate_cap(from);
                 self.territory_paid();

@@ -6,6 +6,7 @@ pub mod action;
 mod apply;
 mod cells;
 mod configuration;
+pub mod contract;
 mod geometry;
 mod hash;
 mod lines;

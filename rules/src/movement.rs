@@ -47,7 +47,16 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> State<WORDS, CE
     /// Whether a stack of this height and cap on `cell` has a move or a capture.
     #[inline]
     pub(crate) fn could_act(&self, cell: Cell, height: u16, cap: u16) -> bool {
-        self.landings(cell, height, cap, |_| Break(())).is_break()
+        // Nearly always a plain move of the least distance exists, and that is quickly seen.
+        let clear = |ray: &[Cell]| {
+            let path = ray.get(..usize::from(height));
+            path.is_some_and(|path| {
+                path.iter()
+                    .all(|&cell| self.pieces.content(cell).is_passable())
+            })
+        };
+        self.geometry.rays(cell).any(clear)
+            || self.landings(cell, height, cap, |_| Break(())).is_break()
     }
 
     /// Whether the stack on `cell` has a move or a capture.

@@ -297,6 +297,11 @@ impl Position {
         on_state!(&self.0, state => state.has_real_action(seat))
     }
 
+    /// Processes a set of cells as a region, whether it is one or not: hand-written rule cases do that.
+    pub(crate) fn process_cells(&mut self, cells: &[Cell]) {
+        on_state!(&mut self.0, state => state.process_cells(cells.iter().copied().collect()));
+    }
+
     /// The position with every cell moved to where `map` (by cell number) sends it.
     pub(crate) fn mapped(&self, map: &[Cell]) -> Self {
         Self(match &self.0 {

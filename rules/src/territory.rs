@@ -290,9 +290,12 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> State<WORDS, CE
         actions.push(skip);
     }
 
-    /// Eliminates what is inside, collapses region and border.
     pub(crate) fn process_region(&mut self, region: Region) {
-        let cells = self.region_cells(region);
+        self.process_cells(self.region_cells(region));
+    }
+
+    /// Eliminates what is inside `cells`, collapses them and the border; the price is due.
+    pub(crate) fn process_cells(&mut self, cells: BitSet<WORDS>) {
         for cell in (cells | self.border(&cells)).iter() {
             self.eliminate_stack(cell);
             if self.pieces.content(cell).is_marker() {
@@ -300,5 +303,7 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> State<WORDS, CE
             }
             self.collapse_empty(cell);
         }
+        self.flags.acted = true;
+        self.flags.territory_due = true;
     }
 }
