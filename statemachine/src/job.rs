@@ -33,6 +33,21 @@ impl fmt::Display for JobKind {
     }
 }
 
+impl FromStr for JobKind {
+    type Err = ParseKindError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.to_string() == text)
+            .ok_or_else(|| ParseKindError(text.chars().take(40).collect()))
+    }
+}
+
+/// A text that is not the name of a kind of job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a kind of job: self-play, train or evaluate")]
+pub struct ParseKindError(String);
+
 /// The device a job must be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,6 +1,6 @@
 //! Jobs from submission to their end, except while somebody holds them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use riftmesh_base::limits::{JOB_PAYLOAD_BYTES_MAX, NOTE_BYTES_MAX, SUBMIT_JOBS_MAX};
 use riftmesh_base::{ConfigurationName, JobId, Millis};
@@ -193,8 +193,8 @@ impl State {
 
     /// Ends a job that nobody holds. Jobs that wait for it become ready, or share its fate if it is not done.
     pub(crate) fn finish(&mut self, turn: &mut Turn, job: JobId, end: JobState, note: &str) {
-        let mut ends = vec![(job, end, note.to_owned())];
-        while let Some((job, end, note)) = ends.pop() {
+        let mut ends = VecDeque::from([(job, end, note.to_owned())]);
+        while let Some((job, end, note)) = ends.pop_front() {
             // A job that waits for two others that end together is met twice.
             if !self.queue.is_live(job) {
                 continue;
@@ -219,11 +219,9 @@ impl State {
                 self.wake_dependants(turn, &dependants);
             } else {
                 let note = format!("{job}, which it waits for, is {}", end.phase());
-                // Popped in the order of their ids.
                 ends.extend(
                     dependants
                         .into_iter()
-                        .rev()
                         .map(|d| (d, end.clone(), note.clone())),
                 );
             }

@@ -68,12 +68,12 @@ pub struct Evidence {
 pub enum Verdict {
     /// The champion pointer moved to the candidate.
     Promoted {
-        /// Such as `+84 Elo after 62 games (42-20), SPRT 2.97 of 2.94`.
+        /// Such as `+133 Elo after 92 games (63-29), SPRT 2.95 of 2.94`.
         reason: String,
     },
     /// The candidate was rejected.
     Rejected {
-        /// Such as `refused: -12 Elo after 200 games`.
+        /// Such as `-98 Elo after 97 games (35-62), SPRT -3.21 of 2.94`.
         reason: String,
     },
     /// More games are needed.

@@ -92,7 +92,7 @@ pub struct ModelView {
     pub champion: bool,
     /// Its rating at the budget it has played most games at, none before it has played.
     pub rating: Option<PlayerRating>,
-    /// The evidence that counts today: games against the present champion.
+    /// The evidence that counts: a candidate's games against the present champion, a judged model's as it was judged.
     pub evidence: Evidence,
 }
 
@@ -389,16 +389,10 @@ fn model_view(
         .filter(|(player, _)| player.model() == Some(hash));
     // Among equal numbers of games the later in the order of players wins: the larger budget.
     let most = budgets.max_by_key(|(_, rating)| rating.games);
-    let (wins, losses) = configuration.registry.evidence(entry);
     ModelView {
         entry: entry.clone(),
         champion: configuration.registry.champion() == Some(hash),
         rating: most.map(|(player, rating)| player_rating((player.clone(), *rating))),
-        evidence: Evidence {
-            opponent: configuration.registry.champion(),
-            simulations: entry.evidence.simulations,
-            wins,
-            losses,
-        },
+        evidence: configuration.registry.evidence(entry),
     }
 }

@@ -32,7 +32,7 @@ pub struct Rating {
     pub milli_elo: i64,
     /// Standard error in milli-Elo if the ratings of its opponents were exact, which understates it a little.
     pub standard_error: u64,
-    /// Games it is based on.
+    /// Games it has played.
     pub games: u64,
 }
 
@@ -117,9 +117,12 @@ pub(crate) fn fit(
             losses: wins,
         });
     };
+    let mut played = vec![0; players.len()];
     for (a, b, wins, losses) in games {
         if let (Some(a), Some(b)) = (number(a), number(b)) {
             connect(a, b, *wins, *losses);
+            played[a] += wins + losses;
+            played[b] += wins + losses;
         }
     }
     for (at, player) in players.iter().enumerate() {
@@ -131,7 +134,15 @@ pub(crate) fn fit(
     let anchor = number(&Player::Random).unwrap_or(0);
     let ratings = settle(&edges, anchor);
     let rated = players.iter().enumerate().map(|(at, player)| {
-        let rating = rating(&edges[at], &ratings, at, anchor);
+        let rating = Rating {
+            milli_elo: ratings[at],
+            standard_error: if at == anchor {
+                0
+            } else {
+                standard_error(&edges[at], &ratings, at)
+            },
+            games: played[at],
+        };
         ((*player).clone(), rating)
     });
     rated.collect()
@@ -211,15 +222,9 @@ fn newton(edges: &[Edge], ratings: &[i64], at: usize) -> i64 {
     i64::try_from(step).unwrap_or_default()
 }
 
-fn rating(edges: &[Edge], ratings: &[i64], at: usize, anchor: usize) -> Rating {
+/// From the curvature of the likelihood along this player's rating alone.
+fn standard_error(edges: &[Edge], ratings: &[i64], at: usize) -> u64 {
     let (_, curvature) = slope(edges, ratings, at);
     let variance = MILLI_ELO_PER_NAT * MILLI_ELO_PER_NAT * i128::from(ONE) / curvature.max(1);
-    let error = if at == anchor { 0 } else { variance.isqrt() };
-    // Two of the games are the prior's, except the anchor's own share of other players' priors.
-    let games = edges.iter().map(Edge::games).sum();
-    Rating {
-        milli_elo: ratings[at],
-        standard_error: u64::try_from(error).unwrap_or(u64::MAX),
-        games,
-    }
+    u64::try_from(variance.isqrt()).unwrap_or(u64::MAX)
 }

@@ -144,12 +144,15 @@ impl Registry {
         entry.evidence.losses = entry.evidence.losses.saturating_add(result.losses);
     }
 
-    /// Games of a candidate that speak for or against it today: won and lost against the present champion.
-    pub fn evidence(&self, entry: &ModelEntry) -> (u32, u32) {
-        if entry.evidence.opponent == self.champion() {
-            (entry.evidence.wins, entry.evidence.losses)
-        } else {
-            (0, 0)
+    /// The evidence that counts: a candidate's games against the present champion, a judged model's as it was judged.
+    pub fn evidence(&self, entry: &ModelEntry) -> Evidence {
+        let champion = self.champion();
+        if entry.state != ModelState::Candidate || entry.evidence.opponent == champion {
+            return entry.evidence;
+        }
+        Evidence {
+            opponent: champion,
+            ..Evidence::default()
         }
     }
 
@@ -400,6 +403,6 @@ fn judge(
             model.short()
         )));
     }
-    let (wins, losses) = registry.evidence(entry);
-    Ok(sprt::judge(wins, losses))
+    let evidence = registry.evidence(entry);
+    Ok(sprt::judge(evidence.wins, evidence.losses))
 }

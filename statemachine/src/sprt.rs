@@ -35,25 +35,21 @@ pub(crate) fn judge(wins: u32, losses: u32) -> Verdict {
     if ratio >= BOUND {
         Verdict::Promoted { reason: words }
     } else if ratio <= -BOUND {
-        Verdict::Rejected {
-            reason: format!("refused: {words}"),
-        }
+        Verdict::Rejected { reason: words }
     } else if capped && ratio > 0 {
         Verdict::Promoted {
             reason: format!("{words}, nearer to +35 than to 0 Elo at the cap of {GAMES_MAX} games"),
         }
     } else if capped {
         Verdict::Rejected {
-            reason: format!(
-                "refused: {words}, nearer to 0 than to +35 Elo at the cap of {GAMES_MAX} games"
-            ),
+            reason: format!("{words}, nearer to 0 than to +35 Elo at the cap of {GAMES_MAX} games"),
         }
     } else {
         Verdict::Undecided { reason: words }
     }
 }
 
-/// Such as `+84 Elo after 62 games (42-20), SPRT 2.97 of 2.94`.
+/// Such as `+133 Elo after 92 games (63-29), SPRT 2.95 of 2.94`.
 fn words(wins: u32, losses: u32, ratio: i64) -> String {
     let games = u64::from(wins) + u64::from(losses);
     if games == 0 {

@@ -1,0 +1,255 @@
+//! A text form for commands, so that a story about the state can be told, replayed and reviewed.
+//!
+//! One line is one log entry; ` ; ` separates the commands of an entry. Ids are `n1` (node), `s1` (session), `j1` (job)
+//! and two hexadecimal digits for a hash that repeats them; a token is `entry.ordinal`, such as `4.0`.
+//!
+//! ```text
+//! at 10s                                   time of the entries that follow
+//! bounds losses_max=3 segments_kept=2      before the first entry only
+//! @7.1 submit self-play hex8_2p x=2        a command with an origin: client 7, sequence number 1
+//! found | tick | admit n1 worker | drain n1 | undrain n1 | forget n1 | open n1 gen=1 slots=2 cuda
+//! expire s1 silent | claim s1 2 [self-play,train] | progress j1 4.0 3/8
+//! submit KIND CONFIG [x=N] [key=K] [after=j1,j2] [prio=N] [from=10s] [slots=N] [cuda] [attempts=N] [backoff=1s] [payload=P]
+//! complete j1 4.0 [segment=aa:games:rows] [model=bb:parent] [match=bb@64:7-3:untrained@64]
+//! fail j1 4.0 retry|final WORDS | release j1 4.0 process | cancel j1 | requeue j1
+//! register CONFIG bb:parent | match CONFIG id bb@64:7-3:cc@64 | promote CONFIG bb over=none | rollback CONFIG bb WORDS
+//! holder aa n1
+//! show jobs | show nodes | show ledger CONFIG | show models CONFIG | show ratings CONFIG
+//! ```
+
+use riftmesh_base::{ConfigurationName, LogIndex, Millis};
+
+use crate::bounds::Bounds;
+use crate::command::{Batch, Command, Origin};
+use crate::query::JobFilter;
+use crate::state::State;
+
+mod parse;
+
+use parse::{Words, parse_body, parse_time};
+
+/// A line that is not in the script language. Nothing was applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{line}`: {problem}")]
+pub struct ScriptError {
+    /// The line.
+    pub line: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// A state that is told a story.
+#[derive(Debug, Clone, Default)]
+pub struct Script {
+    state: State,
+    now: Millis,
+}
+
+impl Script {
+    /// A story about the state before the first entry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The state so far.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Runs one line; gives what happened, a line each. Comments (`#`) and empty lines do nothing.
+    ///
+    /// # Errors
+    /// [`ScriptError`] for a line that cannot be read.
+    pub fn line(&mut self, line: &str) -> Result<Vec<String>, ScriptError> {
+        self.run(line.trim()).map_err(|problem| ScriptError {
+            line: line.to_owned(),
+            problem,
+        })
+    }
+
+    fn run(&mut self, line: &str) -> Result<Vec<String>, String> {
+        let mut words = Words::new(line);
+        match words.peek() {
+            None => Ok(Vec::new()),
+            Some(word) if word.starts_with('#') => Ok(Vec::new()),
+            Some("at") => {
+                words.skip();
+                self.now = parse_time(words.next("a time")?)?;
+                Ok(Vec::new())
+            }
+            Some("bounds") => {
+                words.skip();
+                self.set_bounds(&mut words)?;
+                Ok(Vec::new())
+            }
+            Some("show") => {
+                words.skip();
+                self.show(&mut words)
+            }
+            Some(_) => self.apply(line),
+        }
+    }
+
+    fn set_bounds(&mut self, words: &mut Words<'_>) -> Result<(), String> {
+        if self.state.applied() > LogIndex(0) {
+            return Err("bounds are set before the first entry".to_owned());
+        }
+        let mut bounds = Bounds::default();
+        while let Some((name, value)) = words.setting() {
+            let value: usize = value
+                .parse()
+                .map_err(|_| format!("`{value}` is no number"))?;
+            match name {
+                "nodes_max" => bounds.nodes_max = value,
+                "clients_max" => bounds.clients_max = value,
+                "jobs_live_max" => bounds.jobs_live_max = value,
+                "jobs_finished_kept" => bounds.jobs_finished_kept = value,
+                "losses_max" => bounds.losses_max = u32::try_from(value).unwrap_or(u32::MAX),
+                "segments_kept" => bounds.segments_kept = value,
+                "models_kept" => bounds.models_kept = value,
+                _ => return Err(format!("there is no bound `{name}` to set here")),
+            }
+        }
+        words.end()?;
+        self.state = State::with_bounds(bounds);
+        Ok(())
+    }
+
+    fn apply(&mut self, line: &str) -> Result<Vec<String>, String> {
+        let commands: Result<Vec<Command>, String> = line.split(" ; ").map(command).collect();
+        let index = LogIndex(self.state.applied().0 + 1);
+        let batch = Batch::new(self.now, commands?);
+        let (replies, effects) = self.state.apply(index, &batch);
+        let mut lines = vec![format!("[{index}] {}", replies_text(&replies))];
+        lines.extend(effects.iter().map(|effect| format!("* {effect}")));
+        Ok(lines)
+    }
+
+    fn show(&self, words: &mut Words<'_>) -> Result<Vec<String>, String> {
+        let lines = match words.next("what to show")? {
+            "jobs" => self.show_jobs(),
+            "nodes" => self.show_nodes(),
+            "ledger" => self.show_ledger(&words.configuration()?),
+            "models" => self.show_models(&words.configuration()?),
+            "ratings" => self.show_ratings(&words.configuration()?),
+            other => return Err(format!("cannot show `{other}`")),
+        };
+        words.end()?;
+        Ok(lines)
+    }
+
+    fn show_jobs(&self) -> Vec<String> {
+        let filter = JobFilter {
+            limit: usize::MAX,
+            ..JobFilter::default()
+        };
+        let mut lines: Vec<String> = self
+            .state
+            .jobs(&filter)
+            .map(|job| {
+                let mut line = format!("{} {}: {}", job.id, job.spec, job.state);
+                let counters = [("failures", job.failures), ("losses", job.losses)];
+                for (name, count) in counters.into_iter().filter(|(_, count)| *count > 0) {
+                    line += &format!(", {count} {name}");
+                }
+                if !job.note.is_empty() {
+                    line += &format!(" ({})", job.note);
+                }
+                line
+            })
+            .collect();
+        lines.reverse();
+        lines
+    }
+
+    fn show_nodes(&self) -> Vec<String> {
+        let rows = self.state.roster().into_iter().map(|row| {
+            let node = row.node.record;
+            let draining = if row.node.draining { ", draining" } else { "" };
+            match row.session {
+                None => format!("{} {}{draining}", node.id, node.role),
+                Some(session) => format!(
+                    "{} {}{draining}: {} uses {} of {} slots{}",
+                    node.id,
+                    node.role,
+                    session.record.id,
+                    session.slots_used,
+                    session.record.slots,
+                    if session.cuda_used { " and CUDA" } else { "" },
+                ),
+            }
+        });
+        rows.collect()
+    }
+
+    fn show_ledger(&self, name: &ConfigurationName) -> Vec<String> {
+        let totals = self.state.ledger(name);
+        let head = format!(
+            "{} segments, {} games, {} rows, {} retired",
+            totals.segments, totals.games, totals.rows, totals.retired
+        );
+        let segments = self
+            .state
+            .segments(name)
+            .map(|segment| format!("{} {} by {}", segment.serial, segment.record, segment.job));
+        std::iter::once(head).chain(segments).collect()
+    }
+
+    fn show_models(&self, name: &ConfigurationName) -> Vec<String> {
+        let view = self.state.configuration(name);
+        let models = view.into_iter().flat_map(|view| view.models);
+        let rows = models.map(|model| {
+            let entry = model.entry;
+            let champion = if model.champion { " *" } else { "" };
+            let (wins, losses) = (model.evidence.wins, model.evidence.losses);
+            let hash = entry.record.hash.short();
+            format!(
+                "{} {hash}{champion} {wins}-{losses}: {}",
+                entry.number, entry.state
+            )
+        });
+        rows.collect()
+    }
+
+    fn show_ratings(&self, name: &ConfigurationName) -> Vec<String> {
+        let view = self.state.configuration(name);
+        let ratings = view.into_iter().flat_map(|view| view.ratings);
+        let rows = ratings.map(|row| {
+            let (rating, error) = (
+                row.rating.milli_elo / 1_000,
+                row.rating.standard_error / 1_000,
+            );
+            format!(
+                "{} {rating:+} +-{error} over {} games",
+                row.player, row.rating.games
+            )
+        });
+        rows.collect()
+    }
+}
+
+fn command(text: &str) -> Result<Command, String> {
+    let mut words = Words::new(text);
+    let origin = match words.peek().and_then(|word| word.strip_prefix('@')) {
+        None => None,
+        Some(origin) => {
+            words.skip();
+            Some(parse_origin(origin)?)
+        }
+    };
+    let body = parse_body(&mut words)?;
+    words.end()?;
+    Ok(Command { origin, body })
+}
+
+fn parse_origin(text: &str) -> Result<Origin, String> {
+    let parts = text.split_once('.');
+    let numbers = parts.and_then(|(client, seq)| Some((client.parse().ok()?, seq.parse().ok()?)));
+    let (client, seq) = numbers.ok_or_else(|| format!("`@{text}` is no origin such as `@7.1`"))?;
+    Ok(Origin { client, seq })
+}
+
+fn replies_text(replies: &[crate::reply::Reply]) -> String {
+    let texts: Vec<String> = replies.iter().map(ToString::to_string).collect();
+    texts.join(" ; ")
+}
