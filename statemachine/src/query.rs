@@ -207,11 +207,10 @@ impl State {
     }
 
     /// Jobs that match, newest first. Reads every job.
-    pub fn jobs<'s>(&'s self, filter: &'s JobFilter) -> impl Iterator<Item = &'s JobRecord> {
+    pub fn jobs(&self, filter: &JobFilter) -> Vec<&JobRecord> {
         let newest = self.queue.records().rev();
-        newest
-            .filter(|record| filter.admits(record))
-            .take(filter.limit)
+        let matching = newest.filter(|record| filter.admits(record));
+        matching.take(filter.limit).collect()
     }
 
     /// The number of jobs in a state.

@@ -228,3 +228,143 @@ fn standard_error(edges: &[Edge], ratings: &[i64], at: usize) -> u64 {
     let variance = MILLI_ELO_PER_NAT * MILLI_ELO_PER_NAT * i128::from(ONE) / curvature.max(1);
     u64::try_from(variance.isqrt()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn curve(elo: f64) -> f64 {
+        1.0 / (1.0 + 10f64.powf(-elo / 400.0))
+    }
+
+    /// The table is the curve, and between its entries the straight line is close.
+    #[test]
+    fn the_table_is_the_curve() {
+        for milli in (-1_700_000..1_700_000).step_by(3_333) {
+            let exact = curve((milli as f64 / 1e3).clamp(-1_600.0, 1_600.0)) * 1e6;
+            let error = (expectation(milli) as f64 - exact).abs();
+            assert!(error < 45.0, "{milli}: off by {error} millionths");
+        }
+    }
+
+    proptest! {
+        /// Score to difference is the inverse of difference to score.
+        #[test]
+        fn differences_invert_expectations(milli in -800_000i64..800_000) {
+            let back = difference(expectation(milli));
+            // A millionth of score is 0.4 milli-Elo in the middle and 18 at 800 Elo.
+            prop_assert!((back - milli).abs() < 60, "{milli} came back as {back}");
+        }
+    }
+
+    fn net(number: u8) -> Player {
+        Player::Model {
+            model: BlobHash([number; 32]),
+            simulations: 64,
+        }
+    }
+
+    fn parent(model: BlobHash) -> Option<BlobHash> {
+        (model.0[0] > 1).then(|| BlobHash([model.0[0] - 1; 32]))
+    }
+
+    /// Forty generations, each 35 Elo better, known only by games against the one before: the fit finds all of them.
+    #[test]
+    fn a_chain_of_champions_is_rated() {
+        let start = Player::Untrained { simulations: 64 };
+        let mut games = vec![(Player::Random, start.clone(), 5_000, 5_000)];
+        let wins = (curve(35.0) * 1e5).round() as u64;
+        for number in 1..=40 {
+            let before = if number == 1 {
+                start.clone()
+            } else {
+                net(number - 1)
+            };
+            games.push((before, net(number), 100_000 - wins, wins));
+        }
+        let ratings = fit(&games, parent);
+        assert_eq!(ratings[&Player::Random].milli_elo, 0);
+        for number in 1..=40 {
+            let expected = f64::from(number) * 35.0;
+            let found = ratings[&net(number)].milli_elo as f64 / 1e3;
+            assert!(
+                (found - expected).abs() < 1.0 + expected / 100.0,
+                "{number}: {found}"
+            );
+        }
+    }
+
+    /// Within 2 Elo of a floating-point fit of the same likelihood, found by another method, on a random tournament.
+    #[test]
+    fn the_integer_fit_agrees_with_floating_point() {
+        let players: Vec<Player> = std::iter::once(Player::Random)
+            .chain((1..8).map(net))
+            .collect();
+        let mut games = Vec::new();
+        for a in 0..players.len() {
+            for b in a + 1..players.len() {
+                let seed = riftmesh_base::Seed(5).derive("pair", (a * 8 + b) as u64).0;
+                games.push((
+                    players[a].clone(),
+                    players[b].clone(),
+                    seed % 40,
+                    seed / 64 % 40 + 5,
+                ));
+            }
+        }
+        let fitted = fit(&games, parent);
+        let float = gradient_ascent(&players, &games);
+        for (player, expected) in players.iter().zip(float) {
+            let found = fitted[player].milli_elo as f64 / 1e3;
+            assert!(
+                (found - expected).abs() < 2.0,
+                "{player}: {found}, expected {expected}"
+            );
+        }
+    }
+
+    fn gradient_ascent(players: &[Player], games: &[(Player, Player, u64, u64)]) -> Vec<f64> {
+        let at = |player: &Player| players.iter().position(|p| p == player).unwrap();
+        let mut pairs: Vec<(usize, usize, f64, f64)> = Vec::new();
+        for (a, b, wins, losses) in games {
+            pairs.push((at(a), at(b), *wins as f64, *losses as f64));
+        }
+        for number in 1..players.len() {
+            // The prior: two drawn games against the parent, which for the first is random.
+            pairs.push((number, number - 1, 1.0, 1.0));
+        }
+        let mut ratings = vec![0.0; players.len()];
+        for _ in 0..20_000 {
+            let mut gradient = vec![0.0; players.len()];
+            for (a, b, wins, losses) in &pairs {
+                let surplus = wins - (wins + losses) * curve(ratings[*a] - ratings[*b]);
+                gradient[*a] += surplus;
+                gradient[*b] -= surplus;
+            }
+            for (rating, slope) in ratings.iter_mut().zip(gradient).skip(1) {
+                *rating += slope;
+            }
+        }
+        ratings
+    }
+
+    /// Nobody's rating runs away, and players without games against the rest are anchored by the prior.
+    #[test]
+    fn clean_sweeps_and_strangers_have_finite_ratings() {
+        let games = [
+            (net(1), net(2), 0, 30),
+            (Player::Heuristic, Player::Random, 10, 0),
+        ];
+        let ratings = fit(&games, |_| None);
+        assert!(ratings[&net(2)].milli_elo > ratings[&net(1)].milli_elo);
+        assert!(
+            ratings
+                .values()
+                .all(|rating| rating.milli_elo.abs() < 1_600_000)
+        );
+        assert_eq!(ratings[&net(2)].games, 30);
+        assert_eq!(fit(&[], |_| None).len(), 1);
+    }
+}

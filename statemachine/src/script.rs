@@ -146,6 +146,7 @@ impl Script {
         let mut lines: Vec<String> = self
             .state
             .jobs(&filter)
+            .into_iter()
             .map(|job| {
                 let mut line = format!("{} {}: {}", job.id, job.spec, job.state);
                 let counters = [("failures", job.failures), ("losses", job.losses)];

@@ -1,0 +1,333 @@
+//! The bytes of the log and of an image, pinned. A log entry is read again for ever: if one of these lines changes,
+//! every cluster that upgrades loses its log, unless the command version rises and the old one stays readable.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use riftmesh_base::{
+    BlobHash, ClusterId, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId, Token,
+};
+use riftmesh_statemachine::command::{BatchError, Body, COMMAND_VERSION, Loss, Origin};
+use riftmesh_statemachine::job::{
+    DeviceNeed, JobKind, JobSpec, MatchRecord, ModelRecord, Needs, Output, Player, RetryPolicy,
+    SegmentRecord,
+};
+use riftmesh_statemachine::roster::{NodeRecord, Role};
+use riftmesh_statemachine::{Batch, Command, State};
+
+const NODE: NodeId = NodeId(0x1122_3344_5566_7788);
+const JOB: JobId = JobId(300);
+
+fn configuration() -> ConfigurationName {
+    "hex8_2p".parse().unwrap()
+}
+
+fn token() -> Token {
+    Token::new(LogIndex(70_000), 3)
+}
+
+fn model() -> ModelRecord {
+    ModelRecord {
+        hash: BlobHash([0xa1; 32]),
+        bytes: 123_456,
+        manifest: BlobHash([0xa2; 32]),
+        parent: Some(BlobHash([0xa3; 32])),
+        shape: "tiny".to_owned(),
+        rows: 400_000,
+        steps: 1_500,
+        holder: NODE,
+    }
+}
+
+fn result(opponent: Player) -> MatchRecord {
+    MatchRecord {
+        candidate: Player::Model {
+            model: BlobHash([0xa1; 32]),
+            simulations: 64,
+        },
+        opponent,
+        wins: 30,
+        losses: 10,
+    }
+}
+
+fn spec() -> JobSpec {
+    JobSpec {
+        kind: JobKind::Evaluate,
+        configuration: configuration(),
+        payload: r#"{"games":8}"#.to_owned(),
+        priority: 100,
+        unique_key: Some("round-7".to_owned()),
+        after: vec![JobId(1), JobId(299)],
+        not_before: Millis(90_000),
+        needs: Needs {
+            slots: 2,
+            device: DeviceNeed::Cuda,
+        },
+        retry: RetryPolicy {
+            attempts_max: 3,
+            backoff: Millis(1_000),
+            backoff_max: Millis(60_000),
+        },
+    }
+}
+
+fn outputs() -> Vec<Output> {
+    let segment = SegmentRecord {
+        hash: BlobHash([0xb1; 32]),
+        bytes: 9_999,
+        games: 8,
+        rows: 420,
+        model: None,
+        holder: NODE,
+    };
+    vec![
+        Output::Segment(segment),
+        Output::Model(model()),
+        Output::Match(result(Player::Untrained { simulations: 64 })),
+    ]
+}
+
+/// One of each; the compiler asks for a line here when a command is added.
+fn name(body: &Body) -> &'static str {
+    match body {
+        Body::FoundCluster { .. } => "FoundCluster",
+        Body::AdmitNode(_) => "AdmitNode",
+        Body::ForgetNode { .. } => "ForgetNode",
+        Body::OpenSession { .. } => "OpenSession",
+        Body::ExpireSession { .. } => "ExpireSession",
+        Body::Submit { .. } => "Submit",
+        Body::Claim { .. } => "Claim",
+        Body::Progress { .. } => "Progress",
+        Body::Complete { .. } => "Complete",
+        Body::Fail { .. } => "Fail",
+        Body::Release { .. } => "Release",
+        Body::Cancel { .. } => "Cancel",
+        Body::Requeue { .. } => "Requeue",
+        Body::RegisterModel { .. } => "RegisterModel",
+        Body::ReportMatch { .. } => "ReportMatch",
+        Body::Promote { .. } => "Promote",
+        Body::Rollback { .. } => "Rollback",
+        Body::AddHolder { .. } => "AddHolder",
+        Body::Tick => "Tick",
+        Body::DrainNode { .. } => "DrainNode",
+    }
+}
+
+fn bodies() -> Vec<Body> {
+    let (job, token, configuration) = (JOB, token(), configuration());
+    let mut bodies = vec![
+        Body::FoundCluster {
+            cluster: ClusterId([0xc1; 16]),
+        },
+        Body::AdmitNode(NodeRecord {
+            id: NODE,
+            name: "n1".to_owned(),
+            role: Role::Worker,
+            address: "10.0.0.1:7400".to_owned(),
+        }),
+        Body::ForgetNode { node: NODE },
+        Body::OpenSession {
+            node: NODE,
+            generation: 5,
+            slots: 8,
+            cuda: true,
+        },
+        Body::Submit { jobs: vec![spec()] },
+        Body::Claim {
+            session: SessionId(9),
+            kinds: JobKind::ALL.to_vec(),
+            jobs_max: 4,
+        },
+        Body::Progress {
+            job,
+            token,
+            done: 3,
+            total: 8,
+        },
+        Body::Complete {
+            job,
+            token,
+            outputs: outputs(),
+        },
+        Body::Fail {
+            job,
+            token,
+            error: "out of memory".to_owned(),
+            retry: true,
+        },
+        Body::Cancel { job },
+        Body::Requeue { job },
+        Body::RegisterModel {
+            configuration: configuration.clone(),
+            model: model(),
+        },
+        Body::Promote {
+            configuration: configuration.clone(),
+            model: BlobHash([0xa1; 32]),
+            expected: None,
+        },
+        Body::Rollback {
+            configuration: configuration.clone(),
+            model: BlobHash([0xa3; 32]),
+            reason: "regression".to_owned(),
+        },
+        Body::AddHolder {
+            blob: BlobHash([0xb1; 32]),
+            node: NODE,
+        },
+        Body::Tick,
+        Body::DrainNode {
+            node: NODE,
+            drain: true,
+        },
+    ];
+    let losses = [
+        Loss::Silent,
+        Loss::Down,
+        Loss::Died,
+        Loss::Replaced,
+        Loss::Left,
+        Loss::Process,
+    ];
+    for reason in losses {
+        bodies.push(Body::ExpireSession {
+            session: SessionId(9),
+            reason,
+        });
+        bodies.push(Body::Release { job, token, reason });
+    }
+    for opponent in [Player::Random, Player::Heuristic] {
+        bodies.push(Body::ReportMatch {
+            id: BlobHash([0xd1; 32]),
+            configuration: configuration.clone(),
+            result: result(opponent),
+        });
+    }
+    bodies
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+/// Compares with a recorded file, or rewrites it.
+fn recorded(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name);
+    if std::env::var_os("RIFTMESH_BLESS").is_some_and(|value| value == "1") {
+        fs::write(&path, text).unwrap();
+        return;
+    }
+    let known = fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        text, known,
+        "{name}: these bytes are in logs on disks; see the top of this test"
+    );
+}
+
+/// Every command has the bytes it always had, and its bytes read back as itself.
+#[test]
+fn commands_keep_their_bytes() {
+    let mut text = String::new();
+    for body in bodies() {
+        let origin = Some(Origin {
+            client: 7,
+            seq: 300,
+        });
+        for origin in [None, origin] {
+            let command = Command {
+                origin,
+                body: body.clone(),
+            };
+            let bytes = riftmesh_base::encode(&command);
+            assert_eq!(riftmesh_base::decode::<Command>(&bytes), Ok(command));
+            if origin.is_none() || body == Body::Tick {
+                writeln!(text, "{} {}", name(&body), hex(&bytes)).unwrap();
+            }
+        }
+    }
+    let batch = Batch::new(
+        Millis(1_000_000),
+        vec![
+            Command {
+                origin: None,
+                body: Body::Tick
+            };
+            2
+        ],
+    );
+    writeln!(text, "Batch {}", hex(&batch.to_bytes())).unwrap();
+    recorded("encoding.golden", &text);
+}
+
+/// An entry of a later build is refused by its version, whatever follows it; damaged ones are refused, never a panic.
+#[test]
+fn foreign_entries_are_refused() {
+    let batch = Batch::new(
+        Millis(5),
+        vec![Command {
+            origin: None,
+            body: Body::Submit { jobs: vec![spec()] },
+        }],
+    );
+    let mut later = batch.clone();
+    later.version = COMMAND_VERSION + 1;
+    let version = Err(BatchError::Version {
+        found: COMMAND_VERSION + 1,
+    });
+    assert_eq!(Batch::from_bytes(&later.to_bytes()), version);
+    let mut garbage = riftmesh_base::encode(&(COMMAND_VERSION + 1));
+    garbage.extend([0xff; 40]);
+    assert_eq!(Batch::from_bytes(&garbage), version);
+    let bytes = batch.to_bytes();
+    for cut in 0..bytes.len() {
+        assert!(matches!(
+            Batch::from_bytes(&bytes[..cut]),
+            Err(BatchError::Decode(_))
+        ));
+    }
+}
+
+/// A state that has been through one of each has the image it always had: its hash is pinned, so that a change of
+/// what is replicated cannot slip in unnoticed.
+#[test]
+fn the_image_keeps_its_bytes() {
+    let mut state = State::new();
+    let commands = |bodies: &[Body]| {
+        let commands = bodies.iter().map(|body| Command {
+            origin: None,
+            body: body.clone(),
+        });
+        commands.collect::<Vec<_>>()
+    };
+    let mut story = spec();
+    story.after.clear();
+    story.needs.device = DeviceNeed::Any;
+    let mut text = String::new();
+    for (index, bodies) in (1..).zip([bodies(), vec![Body::Submit { jobs: vec![story] }], bodies()])
+    {
+        let batch = Batch::new(Millis(index * 100_000), commands(&bodies));
+        let (replies, effects) = state.apply(LogIndex(index), &batch);
+        writeln!(
+            text,
+            "entry {index}: {} replies, {} effects, state {}",
+            replies.len(),
+            effects.len(),
+            state.hash()
+        )
+        .unwrap();
+        assert_eq!(state.validate(), Ok(()));
+    }
+    recorded("image.golden", &text);
+}

@@ -1,0 +1,156 @@
+//! Images of the state: damage is noticed, and every view can be sent.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+use proptest::prelude::*;
+use riftmesh_base::ConfigurationName;
+use riftmesh_statemachine::query::{ConfigurationView, JobFilter, RosterRow, StateSummary};
+use riftmesh_statemachine::script::Script;
+use riftmesh_statemachine::{RestoreError, State};
+
+/// A state with something of everything in it.
+fn lived() -> State {
+    let mut script = Script::new();
+    let story = "found
+admit n1 voter ; admit n2 worker
+@5.1 open n1 gen=3 slots=4 ; open n2 slots=2 cuda
+submit self-play hex8_2p x=6 key=
+submit self-play hex8_2p x=3
+submit train hex8_2p after=j1,j2
+submit evaluate hex8_2p from=90s
+@5.2 claim s1 2
+complete j1 6.0 segment=aa:8:300
+register hex8_2p b1 ; register square8_2p b2
+match hex8_2p 01 b1@64:60-20:untrained@64
+promote hex8_2p b1 over=none
+holder aa n2
+cancel j2";
+    for line in story.lines() {
+        script.line(line).unwrap();
+    }
+    script.state().clone()
+}
+
+#[test]
+fn an_image_is_the_state() {
+    let state = lived();
+    let image = state.snapshot();
+    let restored = State::restore(&image).unwrap();
+    assert_eq!(restored, state);
+    assert_eq!(restored.snapshot(), image);
+    assert_eq!(restored.hash(), state.hash());
+    assert_ne!(State::new().hash(), state.hash());
+}
+
+proptest! {
+    /// One flipped bit anywhere is noticed.
+    #[test]
+    fn a_flipped_bit_is_noticed(bit: prop::sample::Index) {
+        let mut image = lived().snapshot();
+        let bit = bit.index(image.len() * 8);
+        image[bit / 8] ^= 1 << (bit % 8);
+        prop_assert!(State::restore(&image).is_err());
+    }
+
+    /// A cut or longer image is refused, never a panic.
+    #[test]
+    fn other_lengths_are_refused(cut: prop::sample::Index, more in 1usize..9) {
+        let mut image = lived().snapshot();
+        let cut = cut.index(image.len());
+        prop_assert!(State::restore(&image[..cut]).is_err());
+        image.extend(vec![0; more]);
+        prop_assert!(matches!(State::restore(&image), Err(RestoreError::Sections(_))));
+    }
+
+    /// Whatever the bytes are, restoring them is an error or a state that keeps every rule.
+    #[test]
+    fn noise_is_refused(noise: Vec<u8>) {
+        prop_assert!(State::restore(&noise).is_err());
+    }
+}
+
+/// Every view goes through postcard to other nodes and through JSON to people.
+#[test]
+fn views_encode_both_ways() {
+    let state = lived();
+    let name: ConfigurationName = "hex8_2p".parse().unwrap();
+    let view = state.configuration(&name).unwrap();
+    assert_eq!(
+        riftmesh_base::decode::<ConfigurationView>(&riftmesh_base::encode(&view)),
+        Ok(view)
+    );
+    let roster = state.roster();
+    assert_eq!(
+        riftmesh_base::decode::<Vec<RosterRow>>(&riftmesh_base::encode(&roster)),
+        Ok(roster)
+    );
+    let summary = state.summary();
+    assert_eq!(
+        riftmesh_base::decode::<StateSummary>(&riftmesh_base::encode(&summary)),
+        Ok(summary)
+    );
+    let jobs = state.jobs(&JobFilter {
+        limit: 3,
+        ..JobFilter::default()
+    });
+    let jobs: Vec<_> = jobs.into_iter().cloned().collect();
+    assert_eq!(jobs.len(), 3);
+    assert!(jobs.is_sorted_by(|a, b| a.id > b.id));
+    assert_eq!(
+        riftmesh_base::decode(&riftmesh_base::encode(&jobs)),
+        Ok(jobs)
+    );
+}
+
+/// Filters restrict, and paging goes on where the last page ended.
+#[test]
+fn jobs_are_filtered_and_paged() {
+    let state = lived();
+    let list = |filter: JobFilter| {
+        state
+            .jobs(&filter)
+            .into_iter()
+            .map(|job| job.id.to_string())
+            .collect::<Vec<_>>()
+    };
+    let all = JobFilter {
+        limit: usize::MAX,
+        ..JobFilter::default()
+    };
+    assert_eq!(
+        list(JobFilter {
+            phase: Some("delayed".parse().unwrap()),
+            ..all.clone()
+        }),
+        ["j6"]
+    );
+    assert_eq!(
+        list(JobFilter {
+            kind: Some("train".parse().unwrap()),
+            ..all.clone()
+        }),
+        ["j5"]
+    );
+    assert_eq!(
+        list(JobFilter {
+            configuration: "square8_2p".parse().ok(),
+            ..all.clone()
+        }),
+        [""; 0]
+    );
+    let first = JobFilter {
+        limit: 2,
+        ..all.clone()
+    };
+    assert_eq!(list(first.clone()), ["j6", "j5"]);
+    assert_eq!(
+        list(JobFilter {
+            before: "j5".parse().ok(),
+            ..first
+        }),
+        ["j4", "j3"]
+    );
+}

@@ -1,0 +1,474 @@
+//! Random commands that mostly make sense: ids and tokens are picked among those the reference knows, with strays.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+use proptest::prelude::*;
+use riftmesh_base::{
+    BlobHash, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId, Token,
+};
+use riftmesh_statemachine::command::{Body, Loss, Origin};
+use riftmesh_statemachine::job::{
+    DeviceNeed, JobKind, JobPhase, JobSpec, MatchRecord, ModelRecord, Needs, Output, Player,
+    RetryPolicy, SegmentRecord,
+};
+use riftmesh_statemachine::roster::{NodeRecord, Role};
+
+use crate::reference::Reference;
+
+/// A command to be, and the client that sends it.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Client, and which of its commands this is: mostly its next one.
+    client: Option<(u64, Which)>,
+    pub action: Action,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Which {
+    Next,
+    Repeat,
+    Stale,
+}
+
+/// What to ask. Numbers without a unit are resolved against the reference when the time has come.
+#[derive(Debug, Clone)]
+pub enum Action {
+    Admit {
+        node: u64,
+    },
+    Forget {
+        node: u64,
+    },
+    Drain {
+        node: u64,
+        drain: bool,
+    },
+    Open {
+        node: u64,
+        generation: u64,
+        slots: u16,
+        cuda: bool,
+    },
+    Expire {
+        session: u64,
+    },
+    Submit {
+        spec: Box<JobSpec>,
+        after: Vec<u64>,
+        delay: Option<u64>,
+        copies: usize,
+    },
+    Claim {
+        session: u64,
+        kinds: Vec<JobKind>,
+        jobs_max: u16,
+    },
+    Held {
+        job: u64,
+        stray: bool,
+        verb: Verb,
+    },
+    Cancel {
+        job: u64,
+    },
+    Requeue {
+        job: u64,
+    },
+    Register {
+        model: u8,
+    },
+    Match {
+        name: u8,
+        model: u8,
+        opponent: u8,
+        wins: u32,
+        losses: u32,
+    },
+    Promote {
+        model: u8,
+        stray: bool,
+    },
+    Rollback {
+        model: u8,
+    },
+    Tick,
+}
+
+/// What a holder says.
+#[derive(Debug, Clone)]
+pub enum Verb {
+    Progress,
+    Complete { hash: u8, odd: bool },
+    Fail { retry: bool },
+    Release,
+}
+
+const BUDGET: u32 = 16;
+
+pub fn configuration() -> ConfigurationName {
+    "hex8_2p".parse().unwrap()
+}
+
+fn kind() -> impl Strategy<Value = JobKind> {
+    prop_oneof![3 => Just(JobKind::Selfplay), 1 => Just(JobKind::Train), 1 => Just(JobKind::Evaluate)]
+}
+
+fn spec() -> impl Strategy<Value = JobSpec> {
+    let needs = (1u16..4, prop::bool::weighted(0.2));
+    let retry = (1u32..4, prop_oneof![Just(0u64), Just(500), Just(30_000)]);
+    let key = prop::option::weighted(0.2, 0u8..3);
+    (kind(), 0u8..4, key, needs, retry).prop_map(
+        |(kind, priority, key, (slots, cuda), (attempts_max, backoff))| JobSpec {
+            kind,
+            configuration: configuration(),
+            payload: "{}".to_owned(),
+            priority: 100 + priority,
+            unique_key: key.map(|key| format!("key-{key}")),
+            after: Vec::new(),
+            not_before: Millis(0),
+            needs: Needs {
+                slots,
+                device: if cuda {
+                    DeviceNeed::Cuda
+                } else {
+                    DeviceNeed::Any
+                },
+            },
+            retry: RetryPolicy {
+                attempts_max,
+                backoff: Millis(backoff),
+                backoff_max: Millis(40_000),
+            },
+        },
+    )
+}
+
+fn verb() -> impl Strategy<Value = Verb> {
+    prop_oneof![
+        1 => Just(Verb::Progress),
+        6 => (0u8..24, prop::bool::weighted(0.05)).prop_map(|(hash, odd)| Verb::Complete { hash, odd }),
+        2 => prop::bool::weighted(0.8).prop_map(|retry| Verb::Fail { retry }),
+        2 => Just(Verb::Release),
+    ]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let nodes = 1u64..4;
+    let submit = (
+        spec(),
+        prop::collection::vec(0u64..64, 0..3),
+        prop::option::weighted(0.2, 1u64..60_000),
+        1usize..4,
+    );
+    let kinds =
+        prop_oneof![3 => Just(JobKind::ALL.to_vec()), 1 => kind().prop_map(|kind| vec![kind])];
+    let reported = (0u8..60, 0u8..6, 0u8..10, 0u32..80, 0u32..50);
+    prop_oneof![
+        2 => nodes.clone().prop_map(|node| Action::Admit { node }),
+        1 => nodes.clone().prop_map(|node| Action::Forget { node }),
+        1 => (nodes.clone(), prop::bool::weighted(0.4)).prop_map(|(node, drain)| Action::Drain { node, drain }),
+        3 => (nodes, 0u64..3, 0u16..6, any::<bool>())
+            .prop_map(|(node, generation, slots, cuda)| Action::Open { node, generation, slots, cuda }),
+        1 => (0u64..64).prop_map(|session| Action::Expire { session }),
+        8 => submit.prop_map(|(spec, after, delay, copies)| Action::Submit { spec: Box::new(spec), after, delay, copies }),
+        8 => (0u64..64, kinds, 1u16..5).prop_map(|(session, kinds, jobs_max)| Action::Claim { session, kinds, jobs_max }),
+        16 => (0u64..64, prop::bool::weighted(0.1), verb()).prop_map(|(job, stray, verb)| Action::Held { job, stray, verb }),
+        2 => (0u64..64).prop_map(|job| Action::Cancel { job }),
+        2 => (0u64..64).prop_map(|job| Action::Requeue { job }),
+        3 => (0u8..6).prop_map(|model| Action::Register { model }),
+        6 => reported.prop_map(|(name, model, opponent, wins, losses)| Action::Match { name, model, opponent, wins, losses }),
+        6 => (0u8..6, prop::bool::weighted(0.1)).prop_map(|(model, stray)| Action::Promote { model, stray }),
+        6 => (0u8..6).prop_map(|model| Action::Rollback { model }),
+        1 => Just(Action::Tick),
+    ]
+}
+
+/// Two nodes with a session each: a story without workers has little to tell.
+fn prologue() -> Vec<Step> {
+    let of_node = |node| {
+        let open = Action::Open {
+            node,
+            generation: 0,
+            slots: 4,
+            cuda: node == 1,
+        };
+        [Action::Admit { node }, open]
+    };
+    let actions = [1, 2].into_iter().flat_map(of_node);
+    actions
+        .map(|action| Step {
+            client: None,
+            action,
+        })
+        .collect()
+}
+
+/// Entries: the time since the one before, and what is asked. Most have one command, so that the invariants are looked
+/// at after each; some have many.
+pub fn steps() -> impl Strategy<Value = Vec<(u64, Vec<Step>)>> {
+    let which =
+        prop_oneof![7 => Just(Which::Next), 2 => Just(Which::Repeat), 1 => Just(Which::Stale)];
+    let client = prop::option::weighted(0.3, (0u64..4, which));
+    let step = (client, action())
+        .prop_map(|(client, action)| Step { client, action })
+        .boxed();
+    let wait = prop_oneof![3 => Just(0u64), 3 => 0u64..2_000, 1 => 0u64..50_000];
+    let commands = prop_oneof![5 => prop::collection::vec(step.clone(), 1), 1 => prop::collection::vec(step, 2..6)];
+    let entries = prop::collection::vec((wait, commands), 1..160);
+    entries.prop_map(|entries| std::iter::once((0, prologue())).chain(entries).collect())
+}
+
+pub fn origin(step: &Step, reference: &Reference) -> Option<Origin> {
+    let (client, which) = step.client?;
+    let last = reference
+        .clients
+        .iter()
+        .find(|c| c.0 == client)
+        .map(|c| c.1);
+    let seq = match (last, which) {
+        (None, _) => 1,
+        (Some(last), Which::Next) => last + 1,
+        (Some(last), Which::Repeat) => last,
+        (Some(last), Which::Stale) => last - 1,
+    };
+    Some(Origin { client, seq })
+}
+
+/// A job that exists, or the next one, which does not.
+fn job(pick: u64, reference: &Reference) -> JobId {
+    JobId(1 + pick % (reference.entered + 1))
+}
+
+/// A held job for most picks, so that random stories get somewhere.
+fn held_job(pick: u64, reference: &Reference) -> JobId {
+    let held = reference
+        .jobs
+        .iter()
+        .filter(|job| job.holder.is_some() || job.phase == JobPhase::Done);
+    let held: Vec<JobId> = held.map(|job| job.id).collect();
+    match usize::try_from(pick).unwrap().checked_rem(held.len()) {
+        Some(at) => held[at],
+        None => job(pick, reference),
+    }
+}
+
+fn session(pick: u64, reference: &Reference) -> SessionId {
+    match usize::try_from(pick)
+        .unwrap()
+        .checked_rem(reference.sessions.len())
+    {
+        Some(at) if pick > 3 => reference.sessions[at].id,
+        _ => SessionId(pick),
+    }
+}
+
+fn model(number: u8) -> ModelRecord {
+    ModelRecord {
+        hash: BlobHash([number; 32]),
+        bytes: 10,
+        manifest: BlobHash([0xee; 32]),
+        parent: None,
+        shape: "tiny".to_owned(),
+        rows: 1,
+        steps: 1,
+        holder: NodeId(1),
+    }
+}
+
+fn result(number: u8, opponent: u8, wins: u32, losses: u32, reference: &Reference) -> MatchRecord {
+    let player = |model| Player::Model {
+        model,
+        simulations: BUDGET,
+    };
+    let candidate = player(BlobHash([number; 32]));
+    let untrained = Player::Untrained {
+        simulations: BUDGET,
+    };
+    let opponent = match opponent {
+        0..6 => reference.champion().map_or(untrained, player),
+        6 => untrained,
+        7 => Player::Random,
+        other => player(BlobHash([other; 32])),
+    };
+    // Nobody plays against itself, and a match has games.
+    let opponent = if opponent == candidate {
+        Player::Heuristic
+    } else {
+        opponent
+    };
+    MatchRecord {
+        candidate,
+        opponent,
+        wins: wins + u32::from(losses == 0),
+        losses,
+    }
+}
+
+fn held(pick: u64, stray: bool, verb: &Verb, reference: &Reference) -> Body {
+    let job = held_job(pick, reference);
+    let known = reference.job(job);
+    let stale = Token::new(LogIndex(1), 7);
+    let token = known
+        .and_then(|job| job.token)
+        .filter(|_| !stray)
+        .unwrap_or(stale);
+    match verb {
+        Verb::Progress => Body::Progress {
+            job,
+            token,
+            done: 1,
+            total: 2,
+        },
+        Verb::Complete { hash, odd } => {
+            let kind = known.map_or(JobKind::Selfplay, |job| job.spec.kind);
+            let outputs = match known.map(|job| &job.outputs) {
+                // Often the very same outputs again.
+                Some(before) if !before.is_empty() && *hash > 4 => before.clone(),
+                _ => vec![output(kind, *odd, *hash, reference)],
+            };
+            Body::Complete {
+                job,
+                token,
+                outputs,
+            }
+        }
+        Verb::Fail { retry } => Body::Fail {
+            job,
+            token,
+            error: "it broke".to_owned(),
+            retry: *retry,
+        },
+        Verb::Release => Body::Release {
+            job,
+            token,
+            reason: Loss::Process,
+        },
+    }
+}
+
+fn output(kind: JobKind, odd: bool, hash: u8, reference: &Reference) -> Output {
+    let segment = SegmentRecord {
+        hash: BlobHash([hash; 32]),
+        bytes: 100,
+        games: 1 + u32::from(hash),
+        rows: 50,
+        model: None,
+        holder: NodeId(1),
+    };
+    match (kind, odd) {
+        (JobKind::Selfplay, false) | (JobKind::Train, true) => Output::Segment(segment),
+        (JobKind::Train, false) | (JobKind::Evaluate, true) => Output::Model(model(hash % 8)),
+        (JobKind::Evaluate, false) | (JobKind::Selfplay, true) => {
+            Output::Match(result(hash % 8, 0, 20, 10, reference))
+        }
+    }
+}
+
+/// A former champion if there is one, for most picks.
+fn former(pick: u8, reference: &Reference) -> BlobHash {
+    let was_champion = |state| ["superseded", "rolled back"].contains(&state);
+    let models = reference.models.iter();
+    let mut former = models
+        .filter(|model| was_champion(model.state))
+        .map(|m| m.hash);
+    match former.next() {
+        Some(first) if pick > 0 => former.nth(usize::from(pick)).unwrap_or(first),
+        _ => BlobHash([pick; 32]),
+    }
+}
+
+pub fn body(action: &Action, reference: &Reference) -> Body {
+    let configuration = configuration();
+    match action.clone() {
+        Action::Admit { node } => Body::AdmitNode(NodeRecord {
+            id: NodeId(node),
+            name: format!("n{node}"),
+            role: Role::Worker,
+            address: String::new(),
+        }),
+        Action::Forget { node } => Body::ForgetNode { node: NodeId(node) },
+        Action::Drain { node, drain } => Body::DrainNode {
+            node: NodeId(node),
+            drain,
+        },
+        Action::Open {
+            node,
+            generation,
+            slots,
+            cuda,
+        } => Body::OpenSession {
+            node: NodeId(node),
+            generation,
+            slots,
+            cuda,
+        },
+        Action::Expire { session: pick } => Body::ExpireSession {
+            session: session(pick, reference),
+            reason: Loss::Silent,
+        },
+        Action::Submit {
+            spec,
+            after,
+            delay,
+            copies,
+        } => {
+            let mut spec = *spec;
+            // Mostly no dependency: a random one is often over already.
+            let after = after.into_iter().filter(|pick| pick % 3 == 0);
+            spec.after = after.map(|pick| job(pick, reference)).collect();
+            spec.not_before = Millis(delay.map_or(0, |delay| reference.now + delay));
+            Body::Submit {
+                jobs: vec![spec; copies],
+            }
+        }
+        Action::Claim {
+            session: pick,
+            kinds,
+            jobs_max,
+        } => Body::Claim {
+            session: session(pick, reference),
+            kinds,
+            jobs_max,
+        },
+        Action::Held { job, stray, verb } => held(job, stray, &verb, reference),
+        Action::Cancel { job: pick } => Body::Cancel {
+            job: if pick % 2 == 0 {
+                held_job(pick, reference)
+            } else {
+                job(pick, reference)
+            },
+        },
+        Action::Requeue { job: pick } => Body::Requeue {
+            job: job(pick, reference),
+        },
+        Action::Register { model: number } => Body::RegisterModel {
+            configuration,
+            model: model(number),
+        },
+        Action::Match {
+            name,
+            model,
+            opponent,
+            wins,
+            losses,
+        } => Body::ReportMatch {
+            id: BlobHash([name; 32]),
+            configuration,
+            result: result(model, opponent, wins, losses, reference),
+        },
+        Action::Promote { model, stray } => Body::Promote {
+            configuration,
+            model: BlobHash([model; 32]),
+            expected: reference.champion().filter(|_| !stray),
+        },
+        Action::Rollback { model } => Body::Rollback {
+            configuration,
+            model: former(model, reference),
+            reason: "regression".to_owned(),
+        },
+        Action::Tick => Body::Tick,
+    }
+}
