@@ -29,7 +29,8 @@ use crate::view::{MembershipView, NodeState};
 const STALL: Millis = Millis::from_secs(2);
 /// After a stall no member is given up for this long: their answers and objections are still being read.
 const STALL_GRACE: Millis = Millis::from_secs(3);
-/// While a member is suspect, its port is looked at this often.
+/// While a member is suspect, it is looked at this often, by about this many of the others.
+const INVESTIGATORS: usize = 6;
 const INVESTIGATE_EVERY: Millis = Millis::from_secs(4);
 /// Seeking slows down to this multiple of its period.
 const SEEK_SLOWDOWN_MAX: u64 = 5;
@@ -408,16 +409,21 @@ impl Agent {
             .filter(|member| *member.id() == life && member.state() == State::Suspect)
     }
 
-    /// Has the suspect's port looked at, again and again while it is suspect.
+    /// Looks at a suspect over other paths, again and again while it is suspect: a call tells it of the suspicion
+    /// even if datagrams do not get through, and its host may say that its port is closed.
     fn investigate(&mut self, now: Millis, suspect: NodeIdentity) {
         if self.is_suspect(suspect).is_none() {
             return;
         }
-        self.effects.push(Effect::Investigate {
-            node: suspect.node,
-            generation: suspect.generation,
-            address: suspect.address,
-        });
+        let members = self.core.num_members();
+        if self.rng.random_range(0..members) < INVESTIGATORS {
+            self.exchange(suspect.target());
+            self.effects.push(Effect::Investigate {
+                node: suspect.node,
+                generation: suspect.generation,
+                address: suspect.address,
+            });
+        }
         self.schedule(now, INVESTIGATE_EVERY, Alarm::Investigate(suspect));
     }
 

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use quinn::{Endpoint, RecvStream, SendStream, TokioRuntime, VarInt};
 use riftmesh_base::limits::{BLOB_BYTES_MAX, DATAGRAM_BYTES_MAX, MESSAGE_BYTES_MAX};
 use riftmesh_base::{BlobHash, ClusterId, NodeId};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::frame::{FrameError, Kind, Outcome};
@@ -36,6 +37,8 @@ use crate::link::{BoxFuture, CallError, Handler, Lane, Link, Target};
 const DOUBT_AFTER: Duration = Duration::from_millis(300);
 /// It asks less and less often, for calls that take long by nature.
 const DOUBT_MAX: Duration = Duration::from_secs(5);
+/// A living peer acknowledges within this time; a distant one is asked again.
+const NUDGE: Duration = Duration::from_millis(100);
 /// A datagram that needs a new connection waits this long for it.
 const DATAGRAM_DIAL: Duration = Duration::from_secs(1);
 /// Closing waits this long for peers to hear of it.
@@ -62,7 +65,7 @@ pub enum BindError {
     Credential(#[from] CredentialError),
 }
 
-/// A node's QUIC endpoint. Its tasks run on the tokio runtime it was bound on.
+/// A node's QUIC endpoint. It may be used from any tokio runtime; its own work runs on the one it was bound on.
 pub struct QuicLink {
     node: NodeId,
     cluster: ClusterId,
@@ -70,12 +73,13 @@ pub struct QuicLink {
     address: SocketAddr,
     pool: Pool,
     settings: QuicSettings,
+    runtime: Handle,
     serving: AtomicBool,
 }
 
 impl QuicLink {
     /// Listens on `address` (port 0 picks one) as the node that `credential` names. Must be called on a tokio
-    /// runtime. Nothing is answered before [`Link::serve`].
+    /// runtime, on which all its work runs from then on. Nothing is answered before [`Link::serve`].
     ///
     /// # Errors
     /// See [`BindError`].
@@ -109,6 +113,7 @@ impl QuicLink {
             endpoint,
             pool,
             settings,
+            runtime: Handle::current(),
             serving: AtomicBool::new(false),
         }))
     }
@@ -176,7 +181,7 @@ impl QuicLink {
                 self.pool.suspect(to.address, class, &dialled);
                 Err(CallError::Unknown(format!("{to} did not answer within {deadline:?}")))
             }),
-            () = found_dead(to.address, &dialled) => {
+            () = found_dead(&self.pool, to.address, class, &dialled) => {
                 dialled.connection.close(GONE, b"your port is closed");
                 Err(CallError::Unknown(format!("{to} has gone: its port is closed")))
             }
@@ -291,15 +296,27 @@ fn too_large(what: &'static str, bytes: u64) -> CallError {
 }
 
 /// Ends when the peer's host says that its port is closed, asked only while nothing arrives on the connection.
-async fn found_dead(address: SocketAddr, dialled: &Dialled) {
+/// Meanwhile takes a connection that stays silent out of use, so that new calls try a fresh one.
+async fn found_dead(pool: &Pool, address: SocketAddr, class: Class, dialled: &Dialled) {
     let mut doubt = DOUBT_AFTER;
     loop {
         let before = dialled.packets();
         sleep(doubt).await;
+        if dialled.packets() != before {
+            continue;
+        }
         doubt = (2 * doubt).min(DOUBT_MAX);
-        if dialled.packets() == before && timeout(DOUBT_AFTER, refused(address)).await.is_ok() {
+        // An empty datagram has to be acknowledged and is otherwise ignored: a peer that merely works on a long
+        // call shows that it lives. If it cannot be sent, the connection is closing and the call ends by itself.
+        dialled.connection.send_datagram(Bytes::new()).ok();
+        sleep(NUDGE).await;
+        if dialled.packets() != before {
+            continue;
+        }
+        if timeout(DOUBT_AFTER, refused(address)).await.is_ok() {
             return;
         }
+        pool.suspect(address, class, dialled);
     }
 }
 
@@ -310,7 +327,7 @@ impl Link for QuicLink {
             return;
         }
         let server = Arc::new(Server::new(self.cluster, handler, &self.settings));
-        tokio::spawn(server.run(self.endpoint.clone()));
+        self.runtime.spawn(server.run(self.endpoint.clone()));
     }
 
     fn call(
@@ -368,14 +385,12 @@ impl Link for QuicLink {
             node: None,
             address,
         };
-        Box::pin(async move {
-            let dialled = timeout(deadline, self.pool.get(target, Class::General)).await;
-            let dialled = dialled.unwrap_or_else(|_| {
-                let reason = format!("no answer within {deadline:?}");
-                Err(CallError::Unreachable { target, reason })
-            })?;
-            Ok(dialled.node)
-        })
+        let class = Class::General;
+        Box::pin(self.request(target, class, deadline, async move |stream| {
+            // The round trip shows that the node still lives there.
+            stream.ask(target, Kind::Hello, Bytes::new()).await?;
+            Ok(stream.dialled.node)
+        }))
     }
 
     fn port_refused(&self, address: SocketAddr, within: Duration) -> BoxFuture<'_, bool> {

@@ -10,6 +10,7 @@ use futures::future::Shared;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint};
 use riftmesh_base::{ClusterId, NodeId};
 use rustls::pki_types::CertificateDer;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use super::frame::{self, Kind, Outcome};
@@ -114,6 +115,8 @@ pub(super) struct Pool {
     config: Mutex<ClientConfig>,
     dial_timeout: Duration,
     connections_max: usize,
+    /// Where dialling and the connections run, whatever runtime the callers are on.
+    runtime: Handle,
     entries: Mutex<HashMap<(SocketAddr, Class), Entry>>,
 }
 
@@ -131,6 +134,7 @@ impl Pool {
             config: Mutex::new(config),
             dial_timeout,
             connections_max,
+            runtime: Handle::current(),
             entries: Mutex::new(HashMap::new()),
         }
     }
@@ -185,7 +189,7 @@ impl Pool {
         let endpoint = self.endpoint.clone();
         let config = lock(&self.config).clone();
         let (cluster, dial_timeout) = (self.cluster, self.dial_timeout);
-        let task = tokio::spawn(async move {
+        let task = self.runtime.spawn(async move {
             tokio::select! {
                 result = timeout(dial_timeout, establish(&endpoint, config, address, cluster)) => result
                     .unwrap_or_else(|_| {

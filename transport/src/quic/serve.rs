@@ -116,7 +116,10 @@ impl Server {
                 }
                 datagram = connection.read_datagram() => {
                     let Ok(payload) = datagram else { return };
-                    self.handler.datagram(from, payload);
+                    // An empty one only asks for an acknowledgement.
+                    if !payload.is_empty() {
+                        self.handler.datagram(from, payload);
+                    }
                 }
             }
         }
