@@ -73,10 +73,17 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> State<WORDS, CE
             Action::SkipCapture | Action::SkipRecovery | Action::NoMovement => {
                 self.enter(Phase::Lines, NO_CELL);
             }
-            Action::RecoverLineAll { .. }
-            | Action::RecoverLineWindow { .. }
-            | Action::RecoverFallback { .. }
-            | Action::RecoverStrike { .. } => self.recover(action),
+            Action::RecoverLineAll { from, to, pay } => self.recover_line(from, to, pay),
+            Action::RecoverLineWindow {
+                from,
+                to,
+                axis,
+                window,
+            } => {
+                self.recover_window(from, to, axis, window);
+            }
+            Action::RecoverFallback { from, to, pay } => self.recover_fallback(from, to, pay),
+            Action::RecoverStrike { from, to, pay } => self.recover_strike(from, to, pay),
             Action::LineAll { axis, low } => self.process_line(self.line_around(axis, low)),
             Action::LineWindow { axis, low } => self.process_window(axis, low),
             Action::NoLine => self.complete_lines(),
@@ -178,33 +185,8 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> State<WORDS, CE
         }
     }
 
-    fn recover(&mut self, action: Action) {
-        match action {
-            Action::RecoverLineAll { from, to, pay } => {
-                self.recover_line(from, to, Some(pay), None)
-            }
-            Action::RecoverLineWindow {
-                from,
-                to,
-                axis,
-                window,
-            } => {
-                let length = self.configuration.line_length();
-                self.recover_line(
-                    from,
-                    to,
-                    None,
-                    Some(Line {
-                        axis,
-                        low: window,
-                        length,
-                    }),
-                );
-            }
-            Action::RecoverFallback { from, to, pay } => self.recover_fallback(from, to, pay),
-            Action::RecoverStrike { from, to, pay } => self.recover_strike(from, to, pay),
-            _ => {}
-        }
+    /// The turn after a recovery slide.
+    pub(crate) fn recovered(&mut self) {
         self.flags.acted = true;
         self.flags.recovered = true;
         self.enter(Phase::Lines, NO_CELL);

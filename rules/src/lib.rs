@@ -1,11 +1,15 @@
 //! RingRift: board geometry, position, legal actions, apply, victory, notation, perft.
 //!
-//! Pure: no I/O, no clock, no randomness. Section numbers in comments refer to the rules digest in `docs`.
+//! Pure: no I/O, no clock, no randomness. It reproduces the public reference engine (synaptent/RingRift, commit
+//! `2aa9f89b5d64`) move for move, its quirks included; RULES and VECTORS in comments are the project's digest of that
+//! engine's behaviour and the description of the games recorded with it.
 
 pub mod action;
 mod apply;
 mod cells;
+mod components;
 mod configuration;
+mod content;
 pub mod contract;
 mod geometry;
 mod hash;
@@ -32,12 +36,13 @@ pub use cells::{BitSet, CellIter, CellSet};
 pub use configuration::{
     Board, Configuration, PLAYERS_MAX, RuleOptions, Seat, UnknownConfiguration,
 };
+pub use content::CellContent;
 pub use geometry::{Geometry, Row};
 pub use hash::text_hash;
 pub use lines::Line;
 pub use notation::NotationError;
 pub use perft::perft;
-pub use pieces::{CellContent, Rings};
+pub use pieces::Rings;
 pub use position::{Position, ProcessableRegion};
 pub use symmetry::Symmetry;
 pub use text::TextError;

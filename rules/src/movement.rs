@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::ops::ControlFlow::{self, Break, Continue};
 
 use crate::configuration::Seat;
-use crate::pieces::Content;
+use crate::content::Content;
 use crate::state::{NO_CELL, State};
 use crate::{Action, Cell};
 

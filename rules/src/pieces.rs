@@ -5,81 +5,9 @@
 
 use crate::cells::BitSet;
 use crate::configuration::{PLAYERS_MAX, Seat};
-use crate::geometry::Row;
+use crate::content::{CellContent, Content};
 use crate::hash::mix;
 use crate::{Cell, Geometry};
-
-/// What a cell holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CellContent {
-    /// Nothing.
-    Empty,
-    /// A marker of this seat.
-    Marker(Seat),
-    /// A stack controlled by this seat.
-    Stack(Seat),
-    /// Territory of this seat.
-    Collapsed(Seat),
-}
-
-/// [`CellContent`] in a byte, ordered so that one comparison tells whether a ray passes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Content(u8);
-
-impl Content {
-    pub(crate) const EMPTY: Self = Self(0);
-
-    #[inline]
-    pub(crate) fn marker(owner: Seat) -> Self {
-        Self(4 | owner.0)
-    }
-
-    #[inline]
-    pub(crate) fn stack(controller: Seat) -> Self {
-        Self(8 | controller.0)
-    }
-
-    #[inline]
-    pub(crate) fn collapsed(owner: Seat) -> Self {
-        Self(12 | owner.0)
-    }
-
-    /// Whether a stack may pass over the cell or land on it.
-    #[inline]
-    pub(crate) fn is_passable(self) -> bool {
-        self.0 < 8
-    }
-
-    #[inline]
-    pub(crate) fn is_stack(self) -> bool {
-        self.0 & 12 == 8
-    }
-
-    #[inline]
-    pub(crate) fn is_marker(self) -> bool {
-        self.0 & 12 == 4
-    }
-
-    #[inline]
-    pub(crate) fn is_collapsed(self) -> bool {
-        self.0 >= 12
-    }
-
-    /// Whose it is; seat 0 for an empty cell.
-    #[inline]
-    pub(crate) fn owner(self) -> Seat {
-        Seat(self.0 & 3)
-    }
-
-    pub(crate) fn describe(self) -> CellContent {
-        match self.0 >> 2 {
-            0 => CellContent::Empty,
-            1 => CellContent::Marker(self.owner()),
-            2 => CellContent::Stack(self.owner()),
-            _ => CellContent::Collapsed(self.owner()),
-        }
-    }
-}
 
 /// No node.
 const NIL: u16 = u16::MAX;
@@ -227,13 +155,6 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> Pieces<WORDS, C
         union(&self.collapsed_of)
     }
 
-    /// For each seat, the columns of `row` where it controls a stack.
-    #[inline]
-    pub(crate) fn stacks_columns(&self, row: Row) -> [u32; PLAYERS_MAX] {
-        self.stacks_of
-            .map(|stacks| stacks.bits(row.start, row.length) << row.column)
-    }
-
     /// Rings of this colour on the board, buried ones included.
     #[inline]
     pub(crate) fn rings_of(&self, seat: Seat) -> u16 {
@@ -278,7 +199,7 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> Pieces<WORDS, C
     }
 
     fn simple_key(cell: Cell, content: Content) -> u64 {
-        mix(u64::from(cell) << 8 | u64::from(content.0))
+        mix(u64::from(cell) << 8 | u64::from(content.code()))
     }
 
     fn stack_key(&self, cell: Cell) -> u64 {

@@ -5,9 +5,10 @@ use std::fmt;
 use crate::apply::IllegalAction;
 use crate::cells::CellSet;
 use crate::configuration::{Board, Configuration, PLAYERS_MAX, RuleOptions, Seat};
+use crate::content::CellContent;
 use crate::hash::text_hash;
 use crate::lines::Line;
-use crate::pieces::{CellContent, Rings};
+use crate::pieces::Rings;
 use crate::state::{NO_CELL, State};
 use crate::territory::Region;
 use crate::text::{Fields, TextError};
@@ -20,6 +21,11 @@ use crate::{Action, Cell, Geometry};
 type Small = State<1, 64, 72>;
 /// Boards of up to 469 cells.
 type Large = State<8, 469, 384>;
+
+const _: () = assert!(
+    size_of::<Small>() <= 1_024 && size_of::<Large>() <= 8_192,
+    "search copies positions all the time"
+);
 
 /// A position: everything that decides how a game can go on. About 1 KiB for the small boards, 7 KiB (boxed) for the
 /// large ones, whatever happens in the game.

@@ -142,37 +142,45 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> State<WORDS, CE
         }
     }
 
-    /// Slides and collapses the completed run; gives no price.
-    pub(crate) fn recover_line(
-        &mut self,
-        from: Cell,
-        to: Cell,
-        pay: Option<Cell>,
-        window: Option<Line>,
-    ) {
+    /// Slides, collapses the completed run and extracts the price.
+    pub(crate) fn recover_line(&mut self, from: Cell, to: Cell, pay: Cell) {
+        let runs = self.slide_runs(from, to);
+        self.slide(from, to);
+        self.collapse_line(runs.first.unwrap_or(runs.best));
+        self.extract_for(self.mover, pay);
+        self.recovered();
+    }
+
+    /// Slides and collapses a window of the best run without a price; where the engine's own run has exactly the length
+    /// of a line, it collapses that one instead.
+    pub(crate) fn recover_window(&mut self, from: Cell, to: Cell, axis: u8, window: Cell) {
         let runs = self.slide_runs(from, to);
         self.slide(from, to);
         let length = self.configuration.line_length();
-        let first = runs.first.unwrap_or(runs.best);
-        let collapsed = match window {
-            Some(window) if first.length > length => window,
-            _ => first,
+        let named = Line {
+            axis,
+            low: window,
+            length,
         };
-        self.collapse_line(collapsed);
-        if let Some(pay) = pay {
-            self.extract_for(self.mover, pay);
-        }
+        self.collapse_line(
+            runs.first
+                .filter(|first| first.length == length)
+                .unwrap_or(named),
+        );
+        self.recovered();
     }
 
     pub(crate) fn recover_fallback(&mut self, from: Cell, to: Cell, pay: Cell) {
         self.slide(from, to);
         self.extract_for(self.mover, pay);
+        self.recovered();
     }
 
     pub(crate) fn recover_strike(&mut self, from: Cell, to: Cell, pay: Cell) {
         self.pieces.take_marker(from);
         self.eliminate_top(to);
         self.extract_for(self.mover, pay);
+        self.recovered();
     }
 
     fn slide(&mut self, from: Cell, to: Cell) {

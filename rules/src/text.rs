@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use crate::cells::BitSet;
 use crate::configuration::{Board, Configuration, RuleOptions, Seat};
-use crate::pieces::Content;
+use crate::content::Content;
 use crate::state::{NO_CELL, State};
 use crate::turn::{Flags, Phase, Score, Tracker};
 use crate::validate::Inconsistency;

@@ -2,7 +2,8 @@
 
 use crate::Cell;
 use crate::configuration::{PLAYERS_MAX, Seat};
-use crate::pieces::{CellContent, Pieces};
+use crate::content::CellContent;
+use crate::pieces::Pieces;
 use crate::state::{NO_CELL, State};
 use crate::turn::{Flags, Phase, Tracker};
 

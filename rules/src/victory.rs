@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::Cell;
 use crate::configuration::{PLAYERS_MAX, Seat};
-use crate::pieces::Content;
+use crate::content::Content;
 use crate::state::{NO_CELL, State};
 use crate::turn::{Flags, Phase, Tracker};
 

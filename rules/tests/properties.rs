@@ -1,10 +1,5 @@
 //! Properties over positions reached by random play from every configuration, and parsers on garbage.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "test code: a failed step is a failed test"
-)]
-
 use proptest::prelude::*;
 use riftmesh_rules::{
     Action, Configuration, Position, RuleOptions, Symmetry, contract, notation, record,
