@@ -1,1 +1,36 @@
-//! placeholder
+//! Consensus: the replicated log that decides who holds which job, on openraft, behind types of our own.
+//!
+//! [`RaftNode`] is the whole interface; no other crate names openraft. Adapters connect it to the log on disk
+//! (`log_store`), to the replicated state (`machine`) and to the other voters (`network`). [`bootstrap`] decides how
+//! a cluster begins. What jobs mean, and when which node should vote, is decided elsewhere.
+
+pub mod bootstrap;
+mod clock;
+mod config;
+pub mod error;
+mod inbox;
+mod log_store;
+mod machine;
+mod members;
+mod network;
+pub mod node;
+mod proposer;
+mod reads;
+pub mod settings;
+pub mod status;
+mod types;
+pub mod watch;
+mod watchdog;
+mod wire;
+
+pub use bootstrap::{BootstrapDecision, SeedFact, decide_bootstrap};
+pub use error::{MemberError, OpenError, ProposeError, ReadError};
+pub use node::RaftNode;
+pub use settings::{RaftSettings, RaftStore, RaftTimings};
+pub use status::{LeaderHint, MemberStatus, RaftRole, RaftStatus};
+pub use watch::{Change, Watch};
+
+#[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
+mod store_tests;

@@ -1,0 +1,62 @@
+//! What travels between voters on the Raft lane.
+
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use riftmesh_base::BlobHash;
+use serde::{Deserialize, Serialize};
+
+use crate::types::{LogId, Membership, Payload, TypeConfig, Vote};
+
+/// A request and whom it is for: a node that took over an address must not answer for the one before.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Envelope {
+    pub to: u64,
+    pub request: Request,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    Append(AppendEntriesRequest<TypeConfig>),
+    Vote(VoteRequest<TypeConfig>),
+    PreVote(VoteRequest<TypeConfig>),
+    Transfer(TransferLeaderRequest<TypeConfig>),
+    Snapshot(SnapshotPart),
+    /// Asks the leader for an index that a linearizable read has to wait for.
+    ReadIndex,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Response {
+    Append(AppendEntriesResponse<TypeConfig>),
+    Vote(VoteResponse<TypeConfig>),
+    Transfer(TransferLeaderResponse<TypeConfig>),
+    /// The part was taken; send the next.
+    PartTaken,
+    Installed(SnapshotResponse<TypeConfig>),
+    ReadIndex(Result<u64, ReadRefusal>),
+}
+
+/// Why a leader gave no read index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ReadRefusal {
+    NotLeader,
+    NoQuorum(String),
+}
+
+/// A piece of a snapshot, so that one larger than a message can travel. Parts come in order; the first has offset 0
+/// and starts the transfer anew.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SnapshotPart {
+    pub vote: Vote,
+    pub last_log_id: Option<LogId>,
+    pub membership: Membership,
+    /// Length of the whole image.
+    pub total: u64,
+    /// Hash of the whole image.
+    pub hash: BlobHash,
+    /// Where `bytes` belong.
+    pub offset: u64,
+    pub bytes: Payload,
+}
