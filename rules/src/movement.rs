@@ -44,19 +44,31 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> State<WORDS, CE
         Continue(())
     }
 
+    /// The number of cells a stack on `cell` can pass in its clearest direction, counted up to `enough`.
+    #[inline]
+    fn clear_reach(&self, cell: Cell, enough: u16) -> u16 {
+        let mut best = 0;
+        for ray in self.geometry.rays(cell) {
+            let near = &ray[..ray.len().min(usize::from(enough))];
+            let passable = |&&cell: &&Cell| self.pieces.content(cell).is_passable();
+            best = best.max(near.iter().take_while(passable).count() as u16);
+            if best == enough {
+                break;
+            }
+        }
+        best
+    }
+
     /// Whether a stack of this height and cap on `cell` has a move or a capture.
     #[inline]
     pub(crate) fn could_act(&self, cell: Cell, height: u16, cap: u16) -> bool {
-        // Nearly always a plain move of the least distance exists, and that is quickly seen.
-        let clear = |ray: &[Cell]| {
-            let path = ray.get(..usize::from(height));
-            path.is_some_and(|path| {
-                path.iter()
-                    .all(|&cell| self.pieces.content(cell).is_passable())
-            })
-        };
-        self.geometry.rays(cell).any(clear)
-            || self.landings(cell, height, cap, |_| Break(())).is_break()
+        self.could_act_within(self.clear_reach(cell, height), cell, height, cap)
+    }
+
+    /// As [`Self::could_act`], with the reach known: nearly always a plain move exists, and that is quickly seen.
+    #[inline]
+    fn could_act_within(&self, reach: u16, cell: Cell, height: u16, cap: u16) -> bool {
+        reach >= height || self.landings(cell, height, cap, |_| Break(())).is_break()
     }
 
     /// Whether the stack on `cell` has a move or a capture.
@@ -134,15 +146,20 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> State<WORDS, CE
 
     #[inline]
     fn legal_placements_on(&self, to: Cell, hand: u16, actions: &mut Vec<Action>) {
-        if !self.may_place_one(self.mover, to) {
-            return;
-        }
-        actions.push(Action::Place { to, count: 1 });
         if self.pieces.content(to) != Content::EMPTY {
+            if self.may_place_one(self.mover, to) {
+                actions.push(Action::Place { to, count: 1 });
+            }
             return;
         }
-        for count in 2..=hand.min(3) {
-            if self.could_act(to, count, count) {
+        let most = hand.min(3);
+        let reach = self.clear_reach(to, most);
+        // Two and three rings are offered only where one is, even if only their larger cap could capture.
+        if !self.could_act_within(reach, to, 1, 1) {
+            return;
+        }
+        for count in 1..=most {
+            if count == 1 || self.could_act_within(reach, to, count, count) {
                 actions.push(Action::Place {
                     to,
                     count: count as u8,
