@@ -339,7 +339,7 @@ mod tests {
             text.contains("host2:7000") && text.contains("--bootstrap-expect 5"),
             "{text}"
         );
-        let text = error(|w| fact(w, 3, |f| drop(f.seeds.insert("host9:7000".to_owned()))));
+        let text = error(|w| fact(w, 3, |f| f.seeds.extend(["host9:7000".to_owned()])));
         assert!(text.contains("host9:7000"), "{text}");
         let text = error(|w| {
             fact(w, 2, |f| {
@@ -354,7 +354,7 @@ mod tests {
         );
         let text = error(|w| fact(w, 2, |f| f.node = NodeId(1)));
         assert!(text.contains("copied"), "{text}");
-        let text = error(|w| fact(w, 1, |f| drop(f.seeds.insert("host4:7000".to_owned()))));
+        let text = error(|w| fact(w, 1, |f| f.seeds.extend(["host4:7000".to_owned()])));
         assert!(text.contains("4 addresses"), "{text}");
         let text = error(|w| {
             (1..=2).for_each(|i| {

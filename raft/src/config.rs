@@ -70,8 +70,10 @@ mod tests {
 
     #[test]
     fn contradictory_times_are_refused() {
-        let mut timings = RaftTimings::default();
-        timings.quorum_loss_probe = riftmesh_base::Millis(500);
+        let timings = RaftTimings {
+            quorum_loss_probe: riftmesh_base::Millis(500),
+            ..RaftTimings::default()
+        };
         let error = effective(&timings).unwrap_err().to_string();
         assert!(error.contains("twice"), "{error}");
     }

@@ -16,6 +16,8 @@ mod network;
 pub mod node;
 mod proposer;
 mod reads;
+mod report;
+mod serve;
 pub mod settings;
 pub mod status;
 mod types;

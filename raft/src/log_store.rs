@@ -159,8 +159,10 @@ impl LogStore {
                 decode(&bytes).map_err(|e| io::Error::other(format!("log entry {index}: {e}")))?;
             entries.push(entry);
         }
-        // Only a complete older part may be continued by the newer one.
-        if entries.len() as u64 == first_cached - from {
+        // Only a complete older part may be continued by the newer one. Nothing at all is complete: the engine gives
+        // at least one entry if it has any.
+        let complete = |last: &Entry| last.log_id.index + 1 == first_cached;
+        if entries.last().is_none_or(complete) {
             entries.extend(cached);
         }
         Ok(within(&entries, bytes_max))
@@ -212,6 +214,9 @@ impl View {
     }
 
     fn drop_after(&mut self, last: Option<LogId>) {
+        if self.last.map(|own| own.index) <= last.map(|id| id.index) {
+            return;
+        }
         let removed = self.cache.split_off(&last.map_or(0, |id| id.index + 1));
         self.cache_bytes -= removed.values().map(size).sum::<usize>();
         self.last = last.or(self.purged);

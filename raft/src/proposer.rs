@@ -175,7 +175,9 @@ impl Packer {
                     Some(ticket) => self.fill_and_send(ticket).await,
                     None => return,
                 },
-                _ = turn.tick() => drop(self.cluster_time()),
+                _ = turn.tick() => {
+                    self.cluster_time();
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver as _;
+use openraft::errors::Fatal;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -29,6 +30,8 @@ pub(crate) fn start(core: Core, death: watch::Sender<Option<String>>) {
             }
             match timeout(SILENCE_MAX, core.with_raft_state(|_| ())).await {
                 Ok(Ok(())) => campaigns = keep_laggards_quiet(&core, campaigns),
+                // Shut down on purpose: nothing to tell.
+                Ok(Err(Fatal::Stopped)) => return,
                 Ok(Err(fatal)) => return announce(&death, fatal.to_string()),
                 Err(_) => return announce(&death, format!("silent for {SILENCE_MAX:?}")),
             }

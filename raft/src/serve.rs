@@ -1,0 +1,96 @@
+//! Answers to the other voters' requests.
+
+use bytes::Bytes;
+use openraft::raft::AppendEntriesResponse;
+use riftmesh_base::{NodeId, decode, encode};
+use riftmesh_transport::Refused;
+use std::sync::atomic::Ordering;
+
+use crate::node::RaftNode;
+use crate::types::{Snapshot, SnapshotMeta};
+use crate::wire::{Envelope, Request, Response, SnapshotPart};
+
+impl RaftNode {
+    /// Answers a request that came on the Raft lane from `peer`, whose identity the link has checked.
+    ///
+    /// # Errors
+    /// The refusal's text: the request is malformed, meant for another node, speaks for another node than `peer`, or
+    /// consensus has died here.
+    pub async fn handle(&self, peer: NodeId, request: Bytes) -> Result<Bytes, Refused> {
+        let envelope: Envelope =
+            decode(&request).map_err(|e| Refused(format!("malformed raft request: {e}")))?;
+        if envelope.to != self.0.node.0 {
+            return Err(Refused(format!(
+                "this is node {}, not {}",
+                self.0.node,
+                NodeId(envelope.to)
+            )));
+        }
+        check_sender(peer, &envelope.request)?;
+        let response = self.answer(peer, envelope.request).await?;
+        Ok(encode(&response).into())
+    }
+
+    async fn answer(&self, peer: NodeId, request: Request) -> Result<Response, Refused> {
+        let core = &self.0.core;
+        let dead = |e: &dyn std::fmt::Display| Refused(format!("consensus has died here: {e}"));
+        Ok(match request {
+            Request::Append(rpc) => {
+                let response = core.append_entries(rpc).await.map_err(|e| dead(&e))?;
+                if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+                    let now = self.0.clock.now().0.saturating_add(1);
+                    self.0.leader_heard.store(now, Ordering::Relaxed);
+                }
+                Response::Append(response)
+            }
+            Request::Vote(rpc) => Response::Vote(core.vote(rpc).await.map_err(|e| dead(&e))?),
+            Request::PreVote(rpc) => {
+                Response::Vote(core.pre_vote(rpc).await.map_err(|e| dead(&e))?)
+            }
+            Request::Transfer(rpc) => {
+                let response = core.handle_transfer_leader(rpc).await;
+                Response::Transfer(response.map_err(|e| dead(&e))?)
+            }
+            Request::Snapshot(part) => self.take_part(peer, part).await?,
+            Request::ReadIndex => {
+                let answer = self.0.reads.index().await;
+                Response::ReadIndex(answer.map_err(|e| Refused(format!("{e:?}")))?)
+            }
+        })
+    }
+
+    async fn take_part(&self, peer: NodeId, part: SnapshotPart) -> Result<Response, Refused> {
+        let Some(image) = self.0.inbox.take(peer, &part).map_err(Refused)? else {
+            return Ok(Response::PartTaken);
+        };
+        let snapshot = Snapshot {
+            meta: SnapshotMeta {
+                last_log_id: part.last_log_id,
+                last_membership: part.membership,
+            },
+            snapshot: image,
+        };
+        let installed = self.0.core.install_full_snapshot(part.vote, snapshot).await;
+        installed
+            .map(Response::Installed)
+            .map_err(|e| Refused(format!("consensus has died here: {e}")))
+    }
+}
+
+/// A request that speaks for a node must come from that node.
+fn check_sender(peer: NodeId, request: &Request) -> Result<(), Refused> {
+    let speaker = match request {
+        Request::Append(rpc) => rpc.vote.leader_id().node_id,
+        Request::Vote(rpc) | Request::PreVote(rpc) => rpc.vote.leader_id().node_id,
+        Request::Transfer(rpc) => rpc.from_leader().leader_id().node_id,
+        Request::Snapshot(part) => part.vote.leader_id().node_id,
+        Request::ReadIndex => return Ok(()),
+    };
+    if speaker == peer.0 {
+        return Ok(());
+    }
+    Err(Refused(format!(
+        "the request speaks for node {} and came from {peer}",
+        NodeId(speaker)
+    )))
+}
