@@ -1,7 +1,8 @@
 //! A game as the search and the network see it: only positions at which somebody has a choice.
 
+use rand::Rng;
 use riftmesh_rules::{Action, Cell, Configuration, Position, RuleOptions, Seat};
-use riftmesh_search::{Game, SeatValues};
+use riftmesh_search::{Game, SeatValues, heuristic_action};
 
 /// What a decider may choose.
 ///
@@ -126,6 +127,19 @@ impl Decision {
             Some(_) => Choice::Act(action),
             None => first_step(action),
         }
+    }
+
+    /// The choice of the heuristic player; `rng` breaks ties.
+    ///
+    /// # Panics
+    /// When the game is over.
+    pub fn heuristic_choice(&self, rng: &mut impl Rng) -> Choice {
+        let mut actions = Vec::new();
+        self.position.legal(&mut actions);
+        if self.prefix.is_some() {
+            actions.retain(|action| SlidePrefix::of(*action) == self.prefix);
+        }
+        self.choice_toward(heuristic_action(&self.position, &actions, rng))
     }
 
     /// The position; within a split slide, the one before it.

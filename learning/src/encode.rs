@@ -31,10 +31,11 @@
 use std::sync::LazyLock;
 
 use riftmesh_rules::{
-    Board, Cell, CellSet, Geometry, LAST_STANDING_ROUNDS, PLAYERS_MAX, Phase, Position, Row, Seat,
+    Board, Cell, CellSet, LAST_STANDING_ROUNDS, PLAYERS_MAX, Phase, Position, Seat,
 };
 
 use crate::decision::Decision;
+use crate::frame::Frame;
 
 /// Changes whenever a number changes its place or meaning. Stored with weights; games do not depend on it.
 pub const ENCODER_VERSION: u16 = 1;
@@ -73,10 +74,7 @@ static ENCODERS: LazyLock<[Encoder; 4]> = LazyLock::new(|| Board::ALL.map(Encode
 /// The encoder of one board.
 #[derive(Debug)]
 pub struct Encoder {
-    /// Columns, and rows, of the square that holds the board.
-    side: usize,
-    /// The square (row-major) of each cell.
-    squares: Vec<u16>,
+    frame: &'static Frame,
 }
 
 impl Encoder {
@@ -86,37 +84,14 @@ impl Encoder {
     }
 
     fn new(board: Board) -> Self {
-        let geometry = Geometry::of(board);
-        let side = geometry.size();
-        let in_row = |(y, row): (usize, &Row)| {
-            let first = y * side + row.column;
-            (first..first + row.length).map(|square| square as u16)
-        };
         Self {
-            side,
-            squares: geometry
-                .rows()
-                .iter()
-                .enumerate()
-                .flat_map(in_row)
-                .collect(),
+            frame: Frame::of(board),
         }
-    }
-
-    /// Columns, and rows, of the square: a square board as it is, a hexagon of radius R at column `x + R` and row
-    /// `y + R`.
-    pub fn side(&self) -> usize {
-        self.side
-    }
-
-    /// The square (row-major) of each cell, ascending.
-    pub fn squares(&self) -> &[u16] {
-        &self.squares
     }
 
     /// Numbers in the planes of one decision: `PLANES * side * side`.
     pub fn planes_len(&self) -> usize {
-        PLANES * self.side * self.side
+        PLANES * self.frame.area()
     }
 
     /// Writes what the decider sees: `planes` as `[PLANES, side, side]`, row-major, and `globals` as `[GLOBALS]`.
@@ -141,8 +116,7 @@ impl Encoder {
             decider,
         };
         let mut sheet = Sheet {
-            area: self.side * self.side,
-            squares: &self.squares,
+            frame: self.frame,
             planes,
         };
         sheet.planes.fill(0.0);
@@ -184,15 +158,14 @@ impl View<'_> {
 
 /// The planes of one decision.
 struct Sheet<'a> {
-    area: usize,
-    squares: &'a [u16],
+    frame: &'static Frame,
     planes: &'a mut [f32],
 }
 
 impl Sheet<'_> {
     fn set(&mut self, plane: usize, cell: Cell, value: f32) {
-        let square = usize::from(self.squares[usize::from(cell)]);
-        self.planes[plane * self.area + square] = value;
+        let square = usize::from(self.frame.squares()[usize::from(cell)]);
+        self.planes[plane * self.frame.area() + square] = value;
     }
 
     fn set_all(&mut self, plane: usize, cells: CellSet) {
@@ -200,7 +173,7 @@ impl Sheet<'_> {
     }
 
     fn write_cells(&mut self, view: View<'_>) {
-        (0..self.squares.len() as Cell).for_each(|cell| self.set(ON_BOARD, cell, 1.0));
+        (0..self.frame.cells() as Cell).for_each(|cell| self.set(ON_BOARD, cell, 1.0));
         for (slot, seat) in view.seats().enumerate() {
             self.set_all(MARKER + slot, view.position.markers_of(seat));
             self.set_all(TERRITORY + slot, view.position.territory_of(seat));

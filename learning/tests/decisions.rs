@@ -10,6 +10,7 @@ use rand_xoshiro::rand_core::SeedableRng;
 use riftmesh_learning::codec::Codec;
 use riftmesh_learning::decision::{Choice, Decision};
 use riftmesh_learning::encode::{Encoder, GLOBALS};
+use riftmesh_learning::frame::Frame;
 use riftmesh_rules::{Action, Configuration, Position, RuleOptions, Symmetry};
 use riftmesh_search::Game;
 
@@ -217,8 +218,8 @@ fn encoding_is_a_function_of_the_position() {
 #[test]
 fn allowed_symmetries_commute_with_playing_and_encoding() {
     for configuration in Configuration::ALL {
-        let encoder = Encoder::of(configuration.board());
-        let area = encoder.side() * encoder.side();
+        let frame = Frame::of(configuration.board());
+        let area = frame.area();
         let symmetries = Symmetry::of(configuration.board());
         let mut turn = 0;
         walk(configuration, 500, |decision, choice| {
@@ -237,8 +238,8 @@ fn allowed_symmetries_commute_with_playing_and_encoding() {
             let (planes, globals) = encoded(decision);
             let (turned_planes, turned_globals) = encoded(&turned);
             assert_eq!(globals, turned_globals);
-            for (cell, &square) in (0u16..).zip(encoder.squares()) {
-                let target = usize::from(encoder.squares()[usize::from(symmetry.cell(cell))]);
+            for (cell, &square) in (0u16..).zip(frame.squares()) {
+                let target = usize::from(frame.squares()[usize::from(symmetry.cell(cell))]);
                 for plane in (0..planes.len()).step_by(area) {
                     assert_eq!(
                         planes[plane + usize::from(square)],

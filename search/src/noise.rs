@@ -35,3 +35,33 @@ pub fn dirichlet(count: usize, total: f64, rng: &mut impl Rng) -> Vec<f64> {
     }
     weights
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_xoshiro::Xoshiro256PlusPlus;
+    use rand_xoshiro::rand_core::SeedableRng;
+
+    /// The mean of the standard Gumbel distribution is Euler's constant.
+    #[test]
+    fn gumbel_numbers_have_the_right_mean() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let draws = gumbel(20_000, 1.0, &mut rng);
+        let mean = draws.iter().sum::<f64>() / draws.len() as f64;
+        assert!((mean - 0.577_2).abs() < 0.03, "{mean}");
+        assert_eq!(gumbel(3, 0.0, &mut rng), [0.0; 3]);
+    }
+
+    /// Points of the simplex, also when every parameter is tiny.
+    #[test]
+    fn dirichlet_points_sum_to_one() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        for (count, total) in [(1, 10.0), (40, 10.0), (1_400, 10.0), (50, 1e-6)] {
+            let point = dirichlet(count, total, &mut rng);
+            assert_eq!(point.len(), count);
+            assert!(
+                (point.iter().sum::<f64>() - 1.0).abs() < 1e-9 && point.iter().all(|p| *p >= 0.0)
+            );
+        }
+    }
+}

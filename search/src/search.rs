@@ -7,7 +7,7 @@ use crate::game::Game;
 use crate::halving::considered_visits;
 use crate::noise;
 use crate::settings::{Algorithm, GumbelSettings, PuctSettings, RootBatching, SearchSettings};
-use crate::transform::{NodeView, argmax, puct_scores, softmax};
+use crate::transform::{TreeNodeView, argmax, puct_scores, softmax};
 use crate::tree::{NodeIndex, ROOT, Tree};
 use crate::values::SeatValues;
 
@@ -237,7 +237,7 @@ impl<G: Game> Search<G> {
     }
 
     /// The best moves among those with the visits the schedule asks for: one, or as many as the pass has left.
-    fn gumbel_root_edges(&self, settings: &GumbelSettings, view: NodeView<'_>) -> Vec<usize> {
+    fn gumbel_root_edges(&self, settings: &GumbelSettings, view: TreeNodeView<'_>) -> Vec<usize> {
         let rest = &self.schedule[self.leaves.len()..];
         let scores = settings.transform.root_scores(view, &self.noise, rest[0]);
         match settings.batching {
@@ -257,7 +257,11 @@ impl<G: Game> Search<G> {
         }
     }
 
-    fn gumbel_result(&self, settings: &GumbelSettings, view: NodeView<'_>) -> (usize, Vec<f64>) {
+    fn gumbel_result(
+        &self,
+        settings: &GumbelSettings,
+        view: TreeNodeView<'_>,
+    ) -> (usize, Vec<f64>) {
         let most = view.visits.iter().copied().max().unwrap_or(0);
         let scores = settings.transform.root_scores(view, &self.noise, most);
         (argmax(&scores), settings.transform.improved_policy(view))
@@ -302,10 +306,10 @@ impl<G: Game> Search<G> {
         }
     }
 
-    fn view<'a>(&'a self, index: NodeIndex, visits: &'a [u32], q: &'a [f64]) -> NodeView<'a> {
+    fn view<'a>(&'a self, index: NodeIndex, visits: &'a [u32], q: &'a [f64]) -> TreeNodeView<'a> {
         let node = self.tree.node(index);
         let raw = node.mover.map_or(0.0, |mover| node.raw[mover]);
-        NodeView {
+        TreeNodeView {
             logits: &node.logits,
             visits,
             q,
@@ -315,7 +319,7 @@ impl<G: Game> Search<G> {
 }
 
 /// The most visited move, and the shares of visits; the priors when nothing was visited.
-fn puct_result(view: NodeView<'_>) -> (usize, Vec<f64>) {
+fn puct_result(view: TreeNodeView<'_>) -> (usize, Vec<f64>) {
     let total: u32 = view.visits.iter().sum();
     if total == 0 {
         let priors = softmax(view.logits);

@@ -148,3 +148,110 @@ pub fn sample(policy: &[f64], temperature: f64, rng: &mut impl Rng) -> usize {
     // Rounding can leave a sliver behind the last move; the most probable move is never wrong.
     crate::transform::argmax(policy)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_xoshiro::Xoshiro256PlusPlus;
+    use rand_xoshiro::rand_core::SeedableRng;
+
+    fn at(schedule: TemperatureSchedule, decision: u32) -> f64 {
+        schedule.at(TemperatureContext {
+            decision,
+            entropy: 0.5,
+            progress: 0.25,
+        })
+    }
+
+    /// Every kind at its beginning, in the middle and at its end.
+    #[test]
+    fn schedules_start_and_end_where_they_say() {
+        use TemperatureSchedule as T;
+        let values = |schedule: T| [at(schedule, 0), at(schedule, 5), at(schedule, 10)];
+        let close = |got: [f64; 3], expected: [f64; 3]| {
+            got.iter()
+                .zip(expected)
+                .for_each(|(got, expected)| assert!((got - expected).abs() < 1e-12, "{got}"));
+        };
+        close(values(T::Constant { value: 0.7 }), [0.7; 3]);
+        close(
+            values(T::Linear {
+                start: 1.0,
+                until: 10,
+            }),
+            [1.0, 0.5, 0.0],
+        );
+        close(
+            values(T::Exponential {
+                start: 1.0,
+                half_life: 5,
+            }),
+            [1.0, 0.5, 0.25],
+        );
+        assert_eq!(
+            at(
+                T::Exponential {
+                    start: 1.0,
+                    half_life: 5
+                },
+                30
+            ),
+            0.0
+        );
+        close(
+            values(T::Step {
+                value: 0.8,
+                until: 6,
+            }),
+            [0.8, 0.8, 0.0],
+        );
+        close(
+            values(T::Cosine {
+                start: 1.0,
+                until: 10,
+            }),
+            [1.0, 0.5, 0.0],
+        );
+        close(
+            values(T::Adaptive {
+                max: 1.0,
+                until: 10,
+            }),
+            [0.5, 0.5, 0.0],
+        );
+        close(
+            values(T::Curriculum {
+                start: 1.0,
+                end: 0.2,
+                until: 10,
+            }),
+            [0.8, 0.8, 0.0],
+        );
+    }
+
+    /// Temperature 1 draws with the policy's own frequencies, a low one almost always the best move.
+    #[test]
+    fn draws_follow_the_policy() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(3);
+        let policy = [0.1, 0.6, 0.0, 0.3];
+        let mut counts = [0u32; 4];
+        (0..10_000).for_each(|_| counts[sample(&policy, 1.0, &mut rng)] += 1);
+        for (count, p) in counts.iter().zip(policy) {
+            assert!(
+                (f64::from(*count) / 10_000.0 - p).abs() < 0.02,
+                "{counts:?}"
+            );
+        }
+        let sharp = (0..1_000)
+            .filter(|_| sample(&policy, 0.05, &mut rng) == 1)
+            .count();
+        assert!(sharp > 990, "{sharp}");
+    }
+
+    #[test]
+    fn entropy_is_relative() {
+        assert!((relative_entropy(&[0.25; 4]) - 1.0).abs() < 1e-12);
+        assert_eq!(relative_entropy(&[1.0, 0.0]), 0.0);
+        assert_eq!(relative_entropy(&[1.0]), 0.0);
+    }
+}

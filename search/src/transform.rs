@@ -35,7 +35,7 @@ impl Default for ValueTransform {
 
 /// What a node knows about its moves, from the point of view of its mover.
 #[derive(Debug, Clone, Copy)]
-pub struct NodeView<'a> {
+pub struct TreeNodeView<'a> {
     /// The evaluator's logits.
     pub logits: &'a [f64],
     /// Visits behind each move.
@@ -51,7 +51,7 @@ const SPAN_MIN: f64 = 1e-8;
 
 impl ValueTransform {
     /// The value given to unvisited moves.
-    pub fn mixed_value(&self, node: NodeView<'_>) -> f64 {
+    pub fn mixed_value(&self, node: TreeNodeView<'_>) -> f64 {
         let total: u32 = node.visits.iter().sum();
         if total == 0 || !self.mix {
             return node.raw;
@@ -74,7 +74,7 @@ impl ValueTransform {
     }
 
     /// The value of each move: its mean where visited, else [`mixed_value`](Self::mixed_value).
-    pub fn completed_q(&self, node: NodeView<'_>) -> Vec<f64> {
+    pub fn completed_q(&self, node: TreeNodeView<'_>) -> Vec<f64> {
         let mixed = self.mixed_value(node);
         let complete = |(q, visits): (&f64, &u32)| if *visits > 0 { *q } else { mixed };
         node.q.iter().zip(node.visits).map(complete).collect()
@@ -82,7 +82,7 @@ impl ValueTransform {
 
     /// What is added to each logit: completed values, rescaled if so set, times
     /// (offset + most visits) * scale.
-    pub fn scaled_q(&self, node: NodeView<'_>) -> Vec<f64> {
+    pub fn scaled_q(&self, node: TreeNodeView<'_>) -> Vec<f64> {
         let mut q = self.completed_q(node);
         if self.rescale {
             rescale(&mut q);
@@ -95,7 +95,7 @@ impl ValueTransform {
 
     /// softmax(logits + scaled values): better than the evaluator's policy wherever the values are right. At the
     /// root it is the training target.
-    pub fn improved_policy(&self, node: NodeView<'_>) -> Vec<f64> {
+    pub fn improved_policy(&self, node: TreeNodeView<'_>) -> Vec<f64> {
         let mut scores = self.scaled_q(node);
         scores
             .iter_mut()
@@ -106,7 +106,7 @@ impl ValueTransform {
     }
 
     /// Scores below the root: the improved policy minus the share of visits each move already has.
-    pub fn interior_scores(&self, node: NodeView<'_>) -> Vec<f64> {
+    pub fn interior_scores(&self, node: TreeNodeView<'_>) -> Vec<f64> {
         let mut scores = self.improved_policy(node);
         let total = f64::from(1 + node.visits.iter().sum::<u32>());
         scores
@@ -118,7 +118,7 @@ impl ValueTransform {
 
     /// Scores at the root: noise + logit (relative to the largest) + scaled value, and minus infinity for moves
     /// that do not have `required` visits.
-    pub fn root_scores(&self, node: NodeView<'_>, noise: &[f64], required: u32) -> Vec<f64> {
+    pub fn root_scores(&self, node: TreeNodeView<'_>, noise: &[f64], required: u32) -> Vec<f64> {
         let max = maximum(node.logits);
         let mut scores = self.scaled_q(node);
         for (i, score) in scores.iter_mut().enumerate() {
@@ -134,7 +134,11 @@ impl ValueTransform {
 
 /// PUCT scores: values mapped from [`value_min`, `value_max`] to [0, 1], 0 where unvisited, plus exploration in
 /// proportion to `priors`.
-pub fn puct_scores(settings: &crate::PuctSettings, node: NodeView<'_>, priors: &[f64]) -> Vec<f64> {
+pub fn puct_scores(
+    settings: &crate::PuctSettings,
+    node: TreeNodeView<'_>,
+    priors: &[f64],
+) -> Vec<f64> {
     let own = f64::from(1 + node.visits.iter().sum::<u32>());
     let exploration =
         own.sqrt() * (settings.c_init + ((own + settings.c_base + 1.0) / settings.c_base).ln());

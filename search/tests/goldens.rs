@@ -6,7 +6,7 @@ mod common;
 
 use common::{GraphEvaluator, GraphGame, State};
 use riftmesh_search::halving::considered_visits;
-use riftmesh_search::transform::{NodeView, argmax};
+use riftmesh_search::transform::{TreeNodeView, argmax};
 use riftmesh_search::{
     Algorithm, GumbelSettings, PuctSettings, RootBatching, Search, SearchOutcome, SearchSettings,
     ValueTransform, run,
@@ -140,7 +140,7 @@ fn node_arithmetic_matches_mctx() {
     for (number, case) in cases.iter().enumerate() {
         let id = &format!("case {number}");
         let q: Vec<f64> = case.q_mover.iter().map(|q| q.unwrap_or(0.0)).collect();
-        let view = NodeView {
+        let view = TreeNodeView {
             logits: &case.logits,
             visits: &case.visit_counts,
             q: &q,
@@ -223,7 +223,7 @@ fn check_gumbel(case: SearchCase<GumbelConfig, GumbelExpect>) {
         .iter()
         .map(|v| v.map_or(0.0, |v| v[root.mover]))
         .collect();
-    let view = NodeView {
+    let view = TreeNodeView {
         logits: &root.logits,
         visits: &outcome.visits,
         q: &q,

@@ -1,0 +1,489 @@
+//! Training a network on a window of replay segments.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::tensor::Device;
+use riftmesh_base::{BlobHash, Seed};
+use riftmesh_rules::Configuration;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{
+    Checkpoint, CheckpointError, DataRange, MANIFEST_VERSION, Manifest, optimizer_to_bytes,
+};
+use crate::codec::CODEC_VERSION;
+use crate::device::Backend;
+use crate::encode::ENCODER_VERSION;
+use crate::evaluator::{check_fits, dims_of};
+use crate::frame::Frame;
+use crate::gates::DataGate;
+use crate::loss::{HeadLosses, LossWeights, TrainingBatch};
+use crate::net::Net;
+use crate::optimizer::{OptimizerSettings, OptimizerState};
+use crate::replay::Reject;
+use crate::rows::TrainingRow;
+use crate::segment::{Segment, SegmentError};
+use crate::weights::{NetShape, Weights};
+use crate::window::{RowStream, WindowGame, WindowSettings};
+
+/// Settings of a training run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainSettings {
+    /// Rows per step.
+    pub batch: usize,
+    /// Most steps of the run.
+    pub steps_max: u64,
+    /// Most training rows used per row that is new since the parent (LEARNING 8: 4, in short runs 8).
+    pub reuse_max: f64,
+    /// The optimiser.
+    pub optimizer: OptimizerSettings,
+    /// Weights of the heads.
+    pub loss: LossWeights,
+    /// How far back the run looks.
+    pub window: WindowSettings,
+    /// Share of the games kept for validation.
+    pub validation_share: f64,
+    /// Most rows the validation loss is measured on.
+    pub validation_rows_max: usize,
+    /// The validation loss is measured every so many steps, and at the end.
+    pub validate_every: u64,
+    /// Measurements without a new least validation loss after which the run stops early.
+    pub patience: u32,
+}
+
+impl Default for TrainSettings {
+    fn default() -> Self {
+        Self {
+            batch: 128,
+            steps_max: 1_000,
+            reuse_max: 4.0,
+            optimizer: OptimizerSettings::default(),
+            loss: LossWeights::default(),
+            window: WindowSettings::default(),
+            validation_share: 0.05,
+            validation_rows_max: 512,
+            validate_every: 200,
+            patience: 3,
+        }
+    }
+}
+
+/// What to train on and from.
+#[derive(Debug, Clone)]
+pub struct TrainJob {
+    /// Board and number of players.
+    pub configuration: Configuration,
+    /// Shape of the network.
+    pub shape: NetShape,
+    /// Replay segments, oldest first.
+    pub segments: Vec<PathBuf>,
+    /// The network to go on from, none for a fresh start.
+    pub parent: Option<Checkpoint>,
+    /// Its optimiser's state; without it the optimiser starts anew from the parent's weights.
+    pub optimizer: Option<OptimizerState>,
+    /// Seed of fresh weights and of the order of rows.
+    pub seed: Seed,
+    /// Settings.
+    pub settings: TrainSettings,
+    /// Source revision, for the manifest.
+    pub revision: String,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrainProgress {
+    /// Steps taken in this run.
+    pub steps: u64,
+    /// Steps this run will take.
+    pub steps_planned: u64,
+    /// Mean losses since the last report.
+    pub losses: HeadLosses,
+}
+
+/// What a run made.
+#[derive(Debug)]
+pub struct TrainOutcome {
+    /// The averaged network with its manifest.
+    pub checkpoint: Checkpoint,
+    /// The optimiser's state after the last step.
+    pub optimizer: OptimizerState,
+    /// Steps of this run.
+    pub steps: u64,
+    /// Losses of the averaged network on the validation games, none if there were none.
+    pub validation: Option<HeadLosses>,
+    /// Losses over the last steps of training.
+    pub training: HeadLosses,
+    /// What the gates refused.
+    pub rejected: BTreeMap<Reject, u64>,
+    /// Whether it was told to stop before it was through.
+    pub stopped: bool,
+}
+
+impl TrainOutcome {
+    /// The optimiser's file, bound to the checkpoint.
+    pub fn optimizer_bytes(&self) -> Vec<u8> {
+        optimizer_to_bytes(&self.optimizer, self.checkpoint.manifest.weights)
+    }
+}
+
+/// Why a run made nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The parent does not fit the job.
+    #[error("the parent cannot be trained on: {0}")]
+    Parent(#[from] CheckpointError),
+    /// A segment could not be read from disk; another worker may succeed.
+    #[error("{0}")]
+    Segment(SegmentError),
+    /// No game of the segments may train.
+    #[error("none of {segments} segments has a row that may train; refused: {rejected:?}")]
+    NoRows {
+        /// Segments given.
+        segments: usize,
+        /// Refusals by reason.
+        rejected: BTreeMap<Reject, u64>,
+    },
+    /// The loss is not finite; the data or the settings are at fault.
+    #[error("the loss is not finite at step {0}; lower the learning rate")]
+    Diverged(u64),
+}
+
+/// Games of the window, split by what they are for.
+struct Data {
+    training: Vec<WindowGame>,
+    validation: Vec<WindowGame>,
+    range: DataRange,
+    gate: DataGate,
+}
+
+/// Trains until the row budget or the step budget is used, the validation loss stops falling, or `stop` is set.
+///
+/// # Errors
+/// [`TrainError`]; nothing is written anywhere in any case.
+pub fn train(
+    job: &TrainJob,
+    backend: Backend,
+    progress: &mut dyn FnMut(TrainProgress),
+    stop: &AtomicBool,
+) -> Result<TrainOutcome, TrainError> {
+    if let Some(parent) = &job.parent {
+        check_fits(parent, job.configuration)?;
+    }
+    let data = load_data(job)?;
+    let steps = planned_steps(job, &data);
+    let mut run = Run::new(job, &data, backend);
+    let (training, stopped) = run.steps(steps, progress, stop)?;
+    let validation = run.validate();
+    let steps = run.optimizer.steps - run.first_step;
+    let checkpoint = run.checkpoint(data.range, steps, &training, validation.as_ref());
+    Ok(TrainOutcome {
+        checkpoint,
+        optimizer: run.optimizer,
+        steps,
+        validation,
+        training,
+        rejected: data.gate.rejected,
+        stopped,
+    })
+}
+
+/// Steps the row budget allows. A fresh network may use every row there is.
+fn planned_steps(job: &TrainJob, data: &Data) -> u64 {
+    let seen = job
+        .parent
+        .as_ref()
+        .map_or(0, |parent| parent.manifest.data.rows_available);
+    let fresh = data.range.rows_available.saturating_sub(seen);
+    let budget = fresh as f64 * job.settings.reuse_max / job.settings.batch as f64;
+    (budget.ceil() as u64).clamp(1, job.settings.steps_max)
+}
+
+fn load_data(job: &TrainJob) -> Result<Data, TrainError> {
+    let mut gate = DataGate::new();
+    let mut segments = Vec::new();
+    for path in &job.segments {
+        match Segment::read(path) {
+            Ok(segment) => {
+                if gate
+                    .admit_segment(&segment.header, job.configuration)
+                    .is_ok()
+                {
+                    segments.push(segment);
+                }
+            }
+            Err(error) if error.is_damage() => gate.count(Reject::Damaged),
+            Err(error) => return Err(TrainError::Segment(error)),
+        }
+    }
+    let sizes: Vec<u64> = segments
+        .iter()
+        .map(|segment| segment.rows() as u64)
+        .collect();
+    let used = job.settings.window.segments(&sizes);
+    let window = segments.split_off(segments.len() - used);
+    let mut games = Vec::new();
+    for segment in window {
+        for record in segment.games {
+            if gate
+                .admit_game(&segment.header, job.configuration, &record)
+                .is_ok()
+            {
+                games.push(WindowGame::new(&segment.header, record));
+            }
+        }
+    }
+    let range = DataRange {
+        segments: used as u64,
+        games: games.len() as u64,
+        rows: games.iter().map(|game| game.record.rows() as u64).sum(),
+        rows_available: sizes.iter().sum(),
+    };
+    let share = job.settings.validation_share;
+    let (validation, training): (Vec<_>, Vec<_>) =
+        games.into_iter().partition(|game| game.validates(share));
+    if training.iter().all(|game| game.record.rows() == 0) {
+        return Err(TrainError::NoRows {
+            segments: job.segments.len(),
+            rejected: gate.rejected,
+        });
+    }
+    Ok(Data {
+        training,
+        validation,
+        range,
+        gate,
+    })
+}
+
+struct Run<'a> {
+    job: &'a TrainJob,
+    frame: &'static Frame,
+    device: Device,
+    stream: RowStream<'a>,
+    validation: Vec<TrainingRow>,
+    average: Weights,
+    optimizer: OptimizerState,
+    first_step: u64,
+    best: Option<HeadLosses>,
+    misses: u32,
+}
+
+impl<'a> Run<'a> {
+    fn new(job: &'a TrainJob, data: &'a Data, backend: Backend) -> Self {
+        let dims = dims_of(job.shape, job.configuration);
+        let average = match &job.parent {
+            Some(parent) => parent.weights.clone(),
+            None => Weights::fresh(dims, job.seed),
+        };
+        let resumed = job
+            .optimizer
+            .clone()
+            .filter(|state| state.live.len() == average.values.len());
+        let optimizer = resumed.unwrap_or_else(|| OptimizerState::fresh(&average));
+        let seed = job.seed.derive("train", optimizer.steps);
+        let mut check = RowStream::new(
+            job.configuration,
+            &data.validation,
+            job.seed.derive("validation", 0),
+        );
+        let available: usize = data.validation.iter().map(|game| game.record.rows()).sum();
+        Self {
+            job,
+            frame: Frame::of(job.configuration.board()),
+            device: backend.device().autodiff(),
+            stream: RowStream::new(job.configuration, &data.training, seed),
+            validation: check.draw(available.min(job.settings.validation_rows_max)),
+            first_step: optimizer.steps,
+            average,
+            optimizer,
+            best: None,
+            misses: 0,
+        }
+    }
+
+    fn steps(
+        &mut self,
+        steps: u64,
+        progress: &mut dyn FnMut(TrainProgress),
+        stop: &AtomicBool,
+    ) -> Result<(HeadLosses, bool), TrainError> {
+        const REPORT_EVERY: u64 = 20;
+        let mut recent: Vec<HeadLosses> = Vec::new();
+        let mut last = HeadLosses::default();
+        for step in 1..=steps {
+            if stop.load(Ordering::Relaxed) {
+                return Ok((mean(&recent).unwrap_or(last), true));
+            }
+            recent.push(self.step()?);
+            if step % REPORT_EVERY == 0 || step == steps {
+                last = mean(&recent).unwrap_or(last);
+                recent.clear();
+                progress(TrainProgress {
+                    steps: step,
+                    steps_planned: steps,
+                    losses: last,
+                });
+            }
+            if step % self.job.settings.validate_every == 0 && self.is_worse() {
+                break;
+            }
+        }
+        Ok((last, false))
+    }
+
+    fn step(&mut self) -> Result<HeadLosses, TrainError> {
+        let settings = &self.job.settings;
+        let rows = self.stream.draw(settings.batch);
+        let live = Weights {
+            layout: self.average.layout.clone(),
+            values: std::mem::take(&mut self.optimizer.live),
+        };
+        let net = Net::load(&live, self.frame, &self.device);
+        self.optimizer.live = live.values;
+        let batch = TrainingBatch::new(&rows, &live.layout.dims, self.frame, &self.device);
+        let loss = batch.loss(&net, &settings.loss);
+        let losses = loss.read();
+        if !losses.total(&settings.loss).is_finite() {
+            return Err(TrainError::Diverged(self.optimizer.steps));
+        }
+        let gradient = net.gradients(&loss.total.backward());
+        self.optimizer.step(
+            &settings.optimizer,
+            &live.layout,
+            &gradient,
+            &mut self.average.values,
+        );
+        Ok(losses)
+    }
+
+    /// Measures the validation loss; whether it has not fallen for too long.
+    fn is_worse(&mut self) -> bool {
+        let Some(losses) = self.validate() else {
+            return false;
+        };
+        let total = |losses: &HeadLosses| losses.total(&self.job.settings.loss);
+        match &self.best {
+            Some(best) if total(&losses) >= total(best) => self.misses += 1,
+            _ => {
+                self.misses = 0;
+                self.best = Some(losses);
+            }
+        }
+        self.misses >= self.job.settings.patience
+    }
+
+    /// Losses of the average on the validation rows.
+    fn validate(&self) -> Option<HeadLosses> {
+        let device = self.device.clone().inner();
+        let net = Net::load(&self.average, self.frame, &device);
+        let mut mean = HeadLosses::default();
+        for rows in self.validation.chunks(self.job.settings.batch) {
+            let batch = TrainingBatch::new(rows, &self.average.layout.dims, self.frame, &device);
+            let losses = batch.loss(&net, &self.job.settings.loss).read();
+            mean.add(&losses, rows.len() as f32 / self.validation.len() as f32);
+        }
+        (!self.validation.is_empty()).then_some(mean)
+    }
+
+    fn checkpoint(
+        &self,
+        data: DataRange,
+        steps: u64,
+        training: &HeadLosses,
+        validation: Option<&HeadLosses>,
+    ) -> Checkpoint {
+        let parent = self.job.parent.as_ref().map(|parent| &parent.manifest);
+        let rows = steps * self.job.settings.batch as u64;
+        let mut metrics = metrics_of("training", training);
+        if let Some(validation) = validation {
+            metrics.extend(metrics_of("validation", validation));
+        }
+        let mut checkpoint = Checkpoint {
+            manifest: Manifest {
+                version: MANIFEST_VERSION,
+                weights: BlobHash([0; 32]),
+                configuration: self.job.configuration.into(),
+                shape: self.job.shape,
+                dims: self.average.layout.dims,
+                codec: CODEC_VERSION,
+                encoder: ENCODER_VERSION,
+                parent: parent.map(|parent| parent.weights),
+                data,
+                rows: rows + parent.map_or(0, |parent| parent.rows),
+                steps: steps + parent.map_or(0, |parent| parent.steps),
+                seed: self.job.seed,
+                metrics,
+                revision: self.job.revision.clone(),
+            },
+            weights: self.average.clone(),
+        };
+        checkpoint.manifest.weights = BlobHash::of(&checkpoint.weights_bytes());
+        checkpoint
+    }
+}
+
+fn mean(losses: &[HeadLosses]) -> Option<HeadLosses> {
+    let mut mean = HeadLosses::default();
+    for part in losses {
+        mean.add(part, 1.0 / losses.len() as f32);
+    }
+    (!losses.is_empty()).then_some(mean)
+}
+
+fn metrics_of(prefix: &str, losses: &HeadLosses) -> BTreeMap<String, f64> {
+    let HeadLosses {
+        policy,
+        value,
+        owner,
+        rank,
+        scores,
+        soft,
+        policy_entropy,
+    } = *losses;
+    let named = [
+        ("policy", policy),
+        ("value", value),
+        ("owner", owner),
+        ("rank", rank),
+        ("scores", scores),
+        ("soft", soft),
+        ("policy_entropy", policy_entropy),
+    ];
+    named
+        .into_iter()
+        .map(|(name, loss)| (format!("{prefix}_{name}"), f64::from(loss)))
+        .collect()
+}
+
+/// The checkpoint of a fresh network: the untrained player.
+pub fn untrained(
+    configuration: Configuration,
+    shape: NetShape,
+    seed: Seed,
+    revision: &str,
+) -> Checkpoint {
+    let weights = Weights::fresh(dims_of(shape, configuration), seed);
+    let mut checkpoint = Checkpoint {
+        manifest: Manifest {
+            version: MANIFEST_VERSION,
+            weights: BlobHash([0; 32]),
+            configuration: configuration.into(),
+            shape,
+            dims: weights.layout.dims,
+            codec: CODEC_VERSION,
+            encoder: ENCODER_VERSION,
+            parent: None,
+            data: DataRange::default(),
+            rows: 0,
+            steps: 0,
+            seed,
+            metrics: BTreeMap::new(),
+            revision: revision.to_owned(),
+        },
+        weights,
+    };
+    checkpoint.manifest.weights = BlobHash::of(&checkpoint.weights_bytes());
+    checkpoint
+}
