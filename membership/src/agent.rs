@@ -18,7 +18,8 @@ use riftmesh_base::{Millis, NodeId, Seed, decode, encode};
 use riftmesh_transport::Target;
 
 use crate::config::MembershipSettings;
-use crate::effect::{Effect, Input, MeshEvent, TimerId};
+use crate::effect::{Input, MeshEffect, MeshEvent, TimerId};
+use crate::health::LocalHealth;
 use crate::identity::NodeIdentity;
 use crate::message::{MeshRequest, WholeView};
 use crate::metadata::{Announcement, Announcements, MetadataError, NODES_MAX, NodeMetadata};
@@ -59,7 +60,8 @@ pub struct Agent {
     alarms: BTreeMap<TimerId, (Millis, Alarm)>,
     timers_made: u64,
     rng: StdRng,
-    effects: Vec<Effect>,
+    effects: Vec<MeshEffect>,
+    health: LocalHealth,
     /// No member is given up before this time.
     steady_from: Millis,
     seeking: bool,
@@ -83,7 +85,7 @@ impl Agent {
         let announcements = Announcements::default();
         let core = Foca::with_custom_broadcast(
             identity,
-            settings.protocol(),
+            settings.protocol(settings.suspicion()),
             StdRng::seed_from_u64(seed.derive("foca", 0).0),
             PostcardCodec,
             announcements.clone(),
@@ -106,6 +108,7 @@ impl Agent {
             timers_made: 0,
             rng: StdRng::seed_from_u64(seed.derive("agent", 0).0),
             effects: Vec::new(),
+            health: LocalHealth::default(),
             steady_from: Millis(0),
             seeking: false,
             left: false,
@@ -113,7 +116,7 @@ impl Agent {
     }
 
     /// Starts seeking; call once, before the first step.
-    pub fn start(&mut self, now: Millis) -> Vec<Effect> {
+    pub fn start(&mut self, now: Millis) -> Vec<MeshEffect> {
         self.publish(now);
         self.seek(now, 0);
         self.schedule(now, self.settings.repair_every, Alarm::Repair);
@@ -121,13 +124,13 @@ impl Agent {
     }
 
     /// Takes one input. `now` is the driver's monotonic clock and never goes back.
-    pub fn step(&mut self, now: Millis, input: Input) -> Vec<Effect> {
+    pub fn step(&mut self, now: Millis, input: Input) -> Vec<MeshEffect> {
         match input {
             Input::Datagram { from, payload } => self.datagram(now, from, &payload),
             Input::Timer(timer) => self.timer(now, timer),
             Input::Request { from, ticket, body } => {
                 let body = self.request(now, from, &body);
-                self.effects.push(Effect::Reply { ticket, body });
+                self.effects.push(MeshEffect::Reply { ticket, body });
             }
             Input::Exchanged { body } => match decode::<WholeView>(&body) {
                 Ok(view) => self.merge(now, view),
@@ -153,6 +156,11 @@ impl Agent {
         *self.core.identity()
     }
 
+    /// How this node does itself, from 0 (well) to 8 (often frozen or suspected); a gauge.
+    pub fn health(&self) -> u8 {
+        self.health.score()
+    }
+
     /// What this node believes.
     pub fn view(&self, now: Millis) -> MembershipView {
         MembershipView {
@@ -162,7 +170,7 @@ impl Agent {
         }
     }
 
-    fn finish(&mut self, now: Millis) -> Vec<Effect> {
+    fn finish(&mut self, now: Millis) -> Vec<MeshEffect> {
         let own = self.identity();
         let members = self.core.iter_membership_state();
         let others = members.filter(|m| m.id().node != own.node);
@@ -186,7 +194,7 @@ impl Agent {
             {
                 self.investigate(now, *member.id());
             }
-            self.effects.push(Effect::Notify(event));
+            self.effects.push(MeshEffect::Notify(event));
         }
         std::mem::take(&mut self.effects)
     }
@@ -214,7 +222,7 @@ impl Agent {
         }
         while let Some((to, payload)) = runtime.to_send() {
             let to = to.target();
-            self.effects.push(Effect::Send { to, payload });
+            self.effects.push(MeshEffect::Send { to, payload });
         }
         while let Some((after, timer)) = runtime.to_schedule() {
             self.schedule(now, after.into(), Alarm::Core(timer));
@@ -226,14 +234,14 @@ impl Agent {
 
     fn notified(&mut self, now: Millis, notification: &OwnedNotification<NodeIdentity>) {
         match notification {
-            OwnedNotification::Active => self.effects.push(Effect::Notify(MeshEvent::Joined)),
+            OwnedNotification::Active => self.effects.push(MeshEffect::Notify(MeshEvent::Joined)),
             OwnedNotification::Idle => {
-                self.effects.push(Effect::Notify(MeshEvent::Alone));
+                self.effects.push(MeshEffect::Notify(MeshEvent::Alone));
                 self.seek(now, 0);
             }
             OwnedNotification::Defunct if !self.left => {
                 let floor = self.identity().generation;
-                self.effects.push(Effect::Renew { floor });
+                self.effects.push(MeshEffect::Renew { floor });
             }
             // The tracker compares whole states, which misses nothing.
             OwnedNotification::Defunct
@@ -248,7 +256,7 @@ impl Agent {
         self.timers_made += 1;
         let timer = TimerId(self.timers_made);
         self.alarms.insert(timer, (now + after, alarm));
-        self.effects.push(Effect::Schedule { timer, after });
+        self.effects.push(MeshEffect::Schedule { timer, after });
     }
 
     fn timer(&mut self, now: Millis, timer: TimerId) {
@@ -258,6 +266,7 @@ impl Agent {
         if now.since(due) > STALL {
             tracing::warn!(late = %now.since(due), "this process was frozen; verdicts are put off");
             self.steady_from = now + STALL_GRACE;
+            self.feel(LocalHealth::stalled);
         }
         let is_verdict = matches!(
             alarm,
@@ -303,6 +312,7 @@ impl Agent {
         if self.left {
             return;
         }
+        self.feel(LocalHealth::recover);
         let member = self.core.iter_members().choose(&mut self.rng);
         let member = member.map(|member| member.id().target());
         let known: Vec<_> = self.core.iter_members().map(|m| m.id().address).collect();
@@ -339,7 +349,7 @@ impl Agent {
 
     fn exchange(&mut self, to: Target) {
         let body = encode(&MeshRequest::Exchange(self.whole_view())).into();
-        self.effects.push(Effect::Exchange { to, body });
+        self.effects.push(MeshEffect::Exchange { to, body });
     }
 
     fn whole_view(&self) -> WholeView {
@@ -386,10 +396,28 @@ impl Agent {
         if view.members.len() > NODES_MAX || view.announcements.len() > NODES_MAX {
             return tracing::warn!(sender = %view.sender, "a view with too many nodes was refused");
         }
+        let own = self.identity();
+        let mut members = view.members.iter();
+        if members.any(|member| *member.id() == own && member.state() == State::Suspect) {
+            self.feel(LocalHealth::suspected);
+        }
         let members = [Member::alive(view.sender)].into_iter().chain(view.members);
         self.run(now, |core, runtime| core.apply_many(members, true, runtime));
         for news in self.announcements.select_news(view.announcements) {
             self.run(now, |core, _| core.add_broadcast(&news).map(drop));
+        }
+    }
+
+    /// Takes note of how this node does, which decides how patient it is with others.
+    fn feel(&mut self, change: impl FnOnce(&mut LocalHealth)) {
+        let before = self.health;
+        change(&mut self.health);
+        if self.health == before {
+            return;
+        }
+        let suspicion = self.health.stretch(self.settings.suspicion());
+        if let Err(error) = self.core.set_config(self.settings.protocol(suspicion)) {
+            tracing::error!(%error, "foca refused its settings");
         }
     }
 
@@ -418,7 +446,7 @@ impl Agent {
         let members = self.core.num_members();
         if self.rng.random_range(0..members) < INVESTIGATORS {
             self.exchange(suspect.target());
-            self.effects.push(Effect::Investigate {
+            self.effects.push(MeshEffect::Investigate {
                 node: suspect.node,
                 generation: suspect.generation,
                 address: suspect.address,

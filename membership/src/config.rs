@@ -59,14 +59,14 @@ impl MembershipSettings {
         self.pause_tolerance + self.probe_every
     }
 
-    /// The settings in foca's terms.
-    pub(crate) fn protocol(&self) -> Config {
+    /// The settings in foca's terms, with this time for suspects to object.
+    pub(crate) fn protocol(&self, suspicion: Millis) -> Config {
         Config {
             probe_period: self.probe_every.duration(),
             probe_rtt: self.probe_rtt.duration(),
             num_indirect_probes: INDIRECT_PROBES,
             max_transmissions: TRANSMISSIONS,
-            suspect_to_down_after: self.suspicion().duration(),
+            suspect_to_down_after: suspicion.duration(),
             remove_down_after: Some(REMEMBER_GONE.duration()),
             max_packet_size: PACKET_BYTES,
             notify_down_members: true,

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::agent::Agent;
 use crate::config::MembershipSettings;
-use crate::effect::{Effect, Input, TimerId};
+use crate::effect::{Input, MeshEffect, TimerId};
 use crate::identity::{Generations, NodeIdentity};
 use crate::metadata::{MetadataError, NodeMetadata};
 use crate::view::MembershipView;
@@ -38,6 +38,9 @@ pub enum StartError {
     /// The generation could not be made durable.
     #[error("cannot keep this node's generation: {0}")]
     Generation(#[from] io::Error),
+    /// Peers cannot call this address: it stands for all of this machine's, or has no port.
+    #[error("{0} cannot be advertised: name the address by which peers reach this node")]
+    Unreachable(SocketAddr),
     /// The description is over a bound.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -74,6 +77,10 @@ impl Membership {
         metadata: NodeMetadata,
         seeds: Vec<SocketAddr>,
     ) -> Result<Self, StartError> {
+        if advertised.ip().is_unspecified() || advertised.port() == 0 {
+            return Err(StartError::Unreachable(advertised));
+        }
+        metadata.check()?;
         let identity = NodeIdentity {
             node,
             generation: generations.advance(0)?,
@@ -245,29 +252,29 @@ impl Driver {
         self.perform(effects);
     }
 
-    fn perform(&mut self, effects: Vec<Effect>) {
+    fn perform(&mut self, effects: Vec<MeshEffect>) {
         let mut changed = false;
         for effect in effects {
             match effect {
-                Effect::Send { to, payload } => self.send(to, payload),
-                Effect::Schedule { timer, after } => {
+                MeshEffect::Send { to, payload } => self.send(to, payload),
+                MeshEffect::Schedule { timer, after } => {
                     let due = Instant::now() + after.duration();
                     self.timers.push(Reverse((due, timer)));
                 }
-                Effect::Exchange { to, body } => self.exchange(to, body),
-                Effect::Reply { ticket, body } => {
+                MeshEffect::Exchange { to, body } => self.exchange(to, body),
+                MeshEffect::Reply { ticket, body } => {
                     if let Some(reply) = self.calls.remove(&ticket) {
                         // The caller may have given up.
                         reply.send(body.map_err(Refused)).ok();
                     }
                 }
-                Effect::Investigate {
+                MeshEffect::Investigate {
                     node,
                     generation,
                     address,
                 } => self.investigate(node, generation, address),
-                Effect::Renew { floor } => self.renew(floor),
-                Effect::Notify(event) => {
+                MeshEffect::Renew { floor } => self.renew(floor),
+                MeshEffect::Notify(event) => {
                     tracing::info!(%event, "mesh");
                     changed = true;
                 }

@@ -60,7 +60,7 @@ pub enum Input {
 
 /// What the agent wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
+pub enum MeshEffect {
     /// Send a gossip datagram, best effort.
     Send {
         /// To whom.
@@ -151,7 +151,7 @@ impl fmt::Display for MeshEvent {
     }
 }
 
-impl fmt::Display for Effect {
+impl fmt::Display for MeshEffect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Send { to, payload } => write!(f, "send {} bytes to {to}", payload.len()),

@@ -306,11 +306,16 @@ impl State {
         self.configurations.get(name)?.registry.get(model)
     }
 
+    /// Models of a configuration, oldest first, without their ratings: those are fitted by [`State::configuration`].
+    pub fn models(&self, name: &ConfigurationName) -> impl Iterator<Item = &ModelEntry> {
+        let known = self.configurations.get(name).into_iter();
+        known.flat_map(|known| known.registry.models())
+    }
+
     /// Models waiting for evidence, oldest first.
     pub fn candidates(&self, name: &ConfigurationName) -> impl Iterator<Item = &ModelEntry> {
-        let known = self.configurations.get(name).into_iter();
-        let models = known.flat_map(|known| known.registry.models());
-        models.filter(|model| model.state == ModelState::Candidate)
+        self.models(name)
+            .filter(|model| model.state == ModelState::Candidate)
     }
 
     /// All training data ever accepted for a configuration.

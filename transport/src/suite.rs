@@ -134,7 +134,7 @@ impl Drop for QuicRig {
 /// A handler told by the request's text what to do.
 #[derive(Clone, Default)]
 struct Script {
-    datagrams: Option<mpsc::UnboundedSender<(Peer, Bytes)>>,
+    datagrams: Option<mpsc::Sender<(Peer, Bytes)>>,
     blobs: BTreeMap<BlobHash, PathBuf>,
 }
 
@@ -159,7 +159,7 @@ impl Handler for Script {
 
     fn datagram(&self, from: Peer, payload: Bytes) {
         if let Some(sender) = &self.datagrams {
-            sender.send((from, payload)).unwrap();
+            sender.try_send((from, payload)).unwrap();
         }
     }
 
@@ -311,7 +311,7 @@ async fn addresses_are_identified(rig: &impl Rig) {
 
 /// Datagrams arrive with their sender's name, also at the largest size.
 async fn datagrams_arrive(rig: &impl Rig) {
-    let (sender, mut datagrams) = mpsc::unbounded_channel();
+    let (sender, mut datagrams) = mpsc::channel(16);
     let script = Script {
         datagrams: Some(sender),
         ..Script::default()

@@ -1,5 +1,6 @@
 //! Thirty-six agents in one thread. Every test names its seeds; a failure repeats exactly.
 
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use riftmesh_base::{Millis, NodeId};
@@ -111,16 +112,36 @@ fn testimony_ends_a_life_at_once() {
 /// although they first act on all their late timers when they wake.
 #[test]
 fn pauses_below_the_tolerance_are_forgiven() {
-    for seed in 0..3 {
+    for seed in 0..2 {
         let mut world = formed(seed);
         let mut rng = StdRng::seed_from_u64(seed);
-        for _ in 0..10 {
+        for _ in 0..8 {
             for node in [3, 17, 30] {
                 world.pause(node, Millis(rng.random_range(4_000..=16_000)));
             }
             world.run(Millis::from_secs(20));
         }
         assert_eq!(given_up(&world), []);
+    }
+}
+
+/// An observer that suspects a paused node and is then frozen itself does not act, on waking, on what the other has
+/// long denied.
+#[test]
+fn a_frozen_observer_condemns_nobody() {
+    for seed in 0..5 {
+        let mut world = World::new(seed);
+        world.start_all(3);
+        world.run(Millis::from_secs(10));
+        world.pause(3, Millis::from_secs(12));
+        world.run(Millis::from_secs(8));
+        world.pause(1, Millis::from_secs(15));
+        world.run(MINUTE);
+        assert_eq!(given_up(&world), []);
+        let health = world.agent(1).health();
+        assert!(health > 0, "a node that was frozen trusts itself less");
+        world.run(Millis::from_secs(5 * 60));
+        assert_eq!(world.agent(1).health(), 0, "and recovers");
     }
 }
 
@@ -226,6 +247,37 @@ fn gossip_is_cheap() {
         world.datagrams / NODES
     );
     assert!(per_node < 1_000);
+}
+
+/// Junk from an authenticated but broken peer is refused without harm: no panic, no change of the view.
+#[test]
+fn junk_is_refused() {
+    let mut world = formed(9);
+    let mut rng = StdRng::seed_from_u64(9);
+    let before = world.agent(1).view(Millis(0));
+    for _ in 0..3_000 {
+        let mut junk = vec![0; rng.random_range(0..200)];
+        rng.fill(&mut junk[..]);
+        // Also what begins well: a valid kind of message with junk behind it.
+        if let Some(first) = junk.first_mut() {
+            *first %= 3;
+        }
+        let from = NodeId(20);
+        let body = Bytes::from(junk);
+        let payload = body.clone();
+        for input in [
+            Input::Datagram { from, payload },
+            Input::Exchanged { body: body.clone() },
+            Input::Request {
+                from,
+                ticket: 0,
+                body,
+            },
+        ] {
+            world.input(1, input);
+        }
+    }
+    assert_eq!(world.agent(1).view(Millis(0)).nodes, before.nodes);
 }
 
 /// One seed, one history.

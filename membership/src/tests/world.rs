@@ -12,7 +12,7 @@ use riftmesh_base::{Millis, NodeId, Seed};
 use riftmesh_transport::Target;
 
 use crate::{
-    AdvertisedRole, Agent, Effect, Input, MembershipSettings, MeshEvent, NodeIdentity,
+    AdvertisedRole, Agent, Input, MembershipSettings, MeshEffect, MeshEvent, NodeIdentity,
     NodeMetadata, NodeState,
 };
 
@@ -275,12 +275,12 @@ impl World {
         self.perform(node, effects);
     }
 
-    fn perform(&mut self, node: NodeId, effects: Vec<Effect>) {
+    fn perform(&mut self, node: NodeId, effects: Vec<MeshEffect>) {
         let life = self.stations[&node].life;
         for effect in effects {
             self.write_down(node, &effect);
             match effect {
-                Effect::Send { to, payload } => {
+                MeshEffect::Send { to, payload } => {
                     assert!(payload.len() <= 1_150);
                     self.datagrams += 1;
                     self.bytes += payload.len() as u64;
@@ -292,14 +292,14 @@ impl World {
                         self.send(node, to, Delivery::Input(input));
                     }
                 }
-                Effect::Schedule { timer, after } => {
+                MeshEffect::Schedule { timer, after } => {
                     self.push(after, life, Delivery::Input(Input::Timer(timer)));
                 }
-                Effect::Exchange { to, body } => {
+                MeshEffect::Exchange { to, body } => {
                     self.bytes += body.len() as u64;
                     self.send(node, to, Delivery::Call { from: node, body });
                 }
-                Effect::Reply { ticket, body } => {
+                MeshEffect::Reply { ticket, body } => {
                     let caller = self.tickets.remove(&ticket);
                     if let (Some(caller), Ok(body)) = (caller, body) {
                         self.bytes += body.len() as u64;
@@ -307,7 +307,7 @@ impl World {
                         self.send(node, to, Delivery::Input(Input::Exchanged { body }));
                     }
                 }
-                Effect::Investigate {
+                MeshEffect::Investigate {
                     node: suspect,
                     generation,
                     address,
@@ -321,13 +321,13 @@ impl World {
                         self.push(Millis(1), life, Delivery::Input(input));
                     }
                 }
-                Effect::Renew { floor } => {
+                MeshEffect::Renew { floor } => {
                     let input = Input::Renewed {
                         generation: floor + 1,
                     };
                     self.push(Millis(5), life, Delivery::Input(input));
                 }
-                Effect::Notify(event) => self.events.push((self.now, node, event)),
+                MeshEffect::Notify(event) => self.events.push((self.now, node, event)),
             }
         }
     }
@@ -358,8 +358,8 @@ impl World {
         }));
     }
 
-    fn write_down(&mut self, node: NodeId, effect: &Effect) {
-        if self.transcript.is_some() && !matches!(effect, Effect::Schedule { .. }) {
+    fn write_down(&mut self, node: NodeId, effect: &MeshEffect) {
+        if self.transcript.is_some() && !matches!(effect, MeshEffect::Schedule { .. }) {
             let line = format!("{:>7}  {:x}  {effect}", self.now.0, node.0);
             self.note(&line);
         }

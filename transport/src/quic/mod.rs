@@ -9,6 +9,8 @@ mod pool;
 mod refusal;
 mod serve;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod trust;
 
 use std::net::SocketAddr;

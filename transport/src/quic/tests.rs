@@ -1,0 +1,183 @@
+//! What only the QUIC endpoint has: bounds on peers, unusual frames and the ways around a small packet size.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use riftmesh_base::Millis;
+use riftmesh_base::time::wall_clock;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::*;
+use crate::authority::ClusterAuthority;
+use crate::link::{Peer, Refused};
+
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Answers calls only while it has permits, and passes datagrams on.
+struct Gate {
+    /// One for each call that has come in.
+    entered: Semaphore,
+    permits: Semaphore,
+    datagrams: mpsc::Sender<Bytes>,
+}
+
+impl Handler for Gate {
+    fn call(&self, _: Peer, _: Lane, request: Bytes) -> BoxFuture<'_, Result<Bytes, Refused>> {
+        Box::pin(async move {
+            self.entered.add_permits(1);
+            let _permit = self.permits.acquire().await.unwrap();
+            Ok(request)
+        })
+    }
+    fn datagram(&self, _: Peer, payload: Bytes) {
+        self.datagrams.try_send(payload).unwrap();
+    }
+    fn blob(&self, _: Peer, _: BlobHash) -> Option<PathBuf> {
+        None
+    }
+}
+
+struct Pair {
+    alice: Arc<QuicLink>,
+    bob: Arc<QuicLink>,
+    gate: Arc<Gate>,
+    datagrams: mpsc::Receiver<Bytes>,
+}
+
+impl Pair {
+    fn new(settings: &QuicSettings) -> Self {
+        let authority = ClusterAuthority::create(ClusterId([9; 16]), wall_clock()).unwrap();
+        let bind = |node| {
+            let credential = authority.issue(NodeId(node), Millis::from_secs(3_600), wall_clock());
+            let address = (Ipv4Addr::LOCALHOST, 0).into();
+            QuicLink::bind(address, &credential.unwrap(), settings.clone()).unwrap()
+        };
+        let (alice, bob) = (bind(1), bind(2));
+        let (sender, datagrams) = mpsc::channel(16);
+        let gate = Arc::new(Gate {
+            entered: Semaphore::new(0),
+            permits: Semaphore::new(0),
+            datagrams: sender,
+        });
+        bob.serve(gate.clone());
+        Self {
+            alice,
+            bob,
+            gate,
+            datagrams,
+        }
+    }
+
+    fn target(&self) -> Target {
+        Target {
+            node: Some(self.bob.node()),
+            address: self.bob.local_address(),
+        }
+    }
+
+    async fn dialled(&self) -> Dialled {
+        let dialled = self.alice.pool.get(self.target(), Class::General).await;
+        dialled.unwrap()
+    }
+}
+
+/// A lane that is full refuses after its patience, names the lane, and leaves the other lanes alone.
+#[tokio::test]
+async fn full_lanes_refuse() {
+    let pair = Pair::new(&QuicSettings {
+        calls_per_lane_max: 2,
+        patience: Duration::from_millis(100),
+        ..QuicSettings::default()
+    });
+    let call = |lane| pair.alice.call(pair.target(), lane, "x".into(), DEADLINE);
+    let (first, second) = (call(Lane::Client), call(Lane::Client));
+    let others = async {
+        let entered = timeout(DEADLINE, pair.gate.entered.acquire_many(2)).await;
+        entered.unwrap().unwrap().forget();
+        let Err(CallError::Refused(reason)) = call(Lane::Client).await else {
+            panic!("a third call found a place");
+        };
+        assert!(
+            reason.contains("overloaded") && reason.contains("client"),
+            "{reason}"
+        );
+        pair.gate.permits.add_permits(3);
+        call(Lane::Raft).await.unwrap();
+    };
+    let (first, second, ()) = tokio::join!(first, second, others);
+    assert!(first.is_ok() && second.is_ok());
+}
+
+/// Streams with junk on them end without an answer and without harm to the connection.
+#[tokio::test]
+async fn junk_frames_are_dropped() {
+    let pair = Pair::new(&QuicSettings::default());
+    let dialled = pair.dialled().await;
+    for junk in [
+        &b""[..],
+        b"\x09\0\0\0\0",
+        b"\x02\xff\xff\xff\xff",
+        b"\x04\0\0\0\x01x",
+        b"\x02\0\0",
+    ] {
+        let (mut send, mut recv) = dialled.connection.open_bi().await.unwrap();
+        send.write_all(junk).await.unwrap();
+        send.finish().unwrap();
+        let reply = timeout(DEADLINE, recv.read_to_end(1_000)).await.unwrap();
+        let reply = reply.unwrap_or_default();
+        let is_refusal = reply.first().is_none_or(|outcome| *outcome != 0);
+        assert!(is_refusal, "{junk:?} was answered with {reply:?}");
+    }
+    pair.gate.permits.add_permits(1);
+    let reply = pair
+        .alice
+        .call(pair.target(), Lane::Client, "x".into(), DEADLINE);
+    assert_eq!(reply.await.unwrap(), "x");
+}
+
+/// A datagram too large for the path's packets takes a stream; an empty one is only an acknowledgement asked for.
+#[tokio::test]
+async fn large_datagrams_take_a_stream() {
+    let mut pair = Pair::new(&QuicSettings::default());
+    let dialled = pair.dialled().await;
+    dialled.connection.send_datagram(Bytes::new()).unwrap();
+    send_as_stream(&dialled.connection, b"as a stream")
+        .await
+        .unwrap();
+    let received = timeout(DEADLINE, pair.datagrams.recv()).await.unwrap();
+    assert_eq!(received.unwrap(), "as a stream");
+}
+
+/// Concurrent first calls share one connection, lanes of consensus and the rest do not, and the bound on
+/// connections closes the one used longest ago.
+#[tokio::test]
+async fn connections_are_shared_and_bounded() {
+    let pair = Pair::new(&QuicSettings {
+        connections_dialled_max: 2,
+        ..QuicSettings::default()
+    });
+    pair.gate.permits.add_permits(100);
+    let call = |lane| pair.alice.call(pair.target(), lane, "x".into(), DEADLINE);
+    let calls = (0..50).map(|_| call(Lane::Client));
+    let replies = futures::future::join_all(calls).await;
+    assert!(replies.iter().all(Result::is_ok));
+    let general = pair.dialled().await;
+    assert_eq!(pair.alice.endpoint.open_connections(), 1);
+    call(Lane::Raft).await.unwrap();
+    assert_eq!(pair.alice.endpoint.open_connections(), 2);
+    let bulk = pair
+        .alice
+        .pool
+        .get(pair.target(), Class::Bulk)
+        .await
+        .unwrap();
+    let again = pair.dialled().await;
+    assert_ne!(again.connection.stable_id(), general.connection.stable_id());
+    drop((bulk, general, again));
+    let settled = async {
+        while pair.alice.endpoint.open_connections() > 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, settled).await.unwrap();
+}
