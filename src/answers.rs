@@ -1,0 +1,314 @@
+//! What a node tells people: the values behind the HTTP API and the command line. Human text and JSON are made
+//! from the same values.
+
+use riftmesh_base::{BlobHash, ConfigurationName, JobId, NodeId, SessionId};
+use riftmesh_statemachine::job::JobKind;
+use riftmesh_statemachine::models::ModelEntry;
+use riftmesh_statemachine::roster::Role;
+use serde::{Deserialize, Serialize};
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Query {
+    /// [`StatusAnswer`].
+    Status,
+    /// [`LeaderAnswer`].
+    Leader,
+    /// [`QuorumAnswer`].
+    Quorum,
+    /// `Vec<MemberAnswer>`.
+    Members,
+    /// `Vec<JobRecord>`, newest first.
+    Jobs {
+        /// Only of this kind.
+        kind: Option<JobKind>,
+        /// Only those in a state of this name, such as `ready`.
+        state: Option<String>,
+        /// At most this many.
+        limit: u32,
+    },
+    /// `JobRecord`.
+    Job(JobId),
+    /// `Vec<ModelAnswer>`, newest first.
+    Models,
+    /// `ModelAnswer`, found by the start of its hash or by its number.
+    Model(String),
+    /// `Vec<ProgressAnswer>`, one per configuration.
+    Progress,
+}
+
+/// Every answer says who gave it and how fresh it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope<T> {
+    /// Who answered.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// How fresh the state behind it is.
+    pub mode: ReadMode,
+    /// Last log index applied where the state was read; none without a state.
+    pub applied_index: Option<u64>,
+    /// Raft term there.
+    pub term: Option<u64>,
+    /// Age of that node's last contact with a leader (zero on a leader whose quorum confirmed it just now).
+    pub leader_contact_ms: Option<u64>,
+    /// The answer itself.
+    pub answer: T,
+}
+
+/// How fresh an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadMode {
+    /// Includes every write acknowledged before the question was asked.
+    Linearizable,
+    /// From this node's own copy, as old as its contact with the leader.
+    Stale,
+    /// No state at all, from gossip alone.
+    Gossip,
+}
+
+impl std::fmt::Display for ReadMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Linearizable => "linearizable",
+            Self::Stale => "stale",
+            Self::Gossip => "gossip",
+        })
+    }
+}
+
+/// How the cluster is, worst wins. The exit code of the query commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Quorum confirmed, all voters up.
+    Healthy,
+    /// Quorum confirmed, something is missing.
+    Degraded,
+    /// No quorum, or none could be confirmed.
+    NoQuorum,
+}
+
+impl std::fmt::Display for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::NoQuorum => "no quorum",
+        })
+    }
+}
+
+/// `status`: everything at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatusAnswer {
+    /// The verdict, and why it is not better.
+    pub health: Health,
+    /// What is missing, in words; empty when healthy.
+    pub problems: Vec<String>,
+    /// The cluster's id, none before it is founded.
+    pub cluster: Option<String>,
+    /// Who leads.
+    pub leader: LeaderAnswer,
+    /// Quorum.
+    pub quorum: QuorumAnswer,
+    /// Members known to gossip or the roster, and how many are up.
+    pub members: usize,
+    /// Of these, up.
+    pub members_up: usize,
+    /// Open worker sessions.
+    pub sessions: usize,
+    /// Slots they offer.
+    pub slots: u32,
+    /// Jobs by state.
+    pub jobs: JobCounts,
+    /// The loop, per configuration.
+    pub progress: Vec<ProgressAnswer>,
+}
+
+/// Jobs by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCounts {
+    /// Waiting for other jobs, or delayed.
+    pub waiting: u64,
+    /// Ready to be granted.
+    pub ready: u64,
+    /// Granted, or being cancelled.
+    pub running: u64,
+    /// Done since the cluster was founded.
+    pub done: u64,
+    /// Dead or quarantined.
+    pub dead: u64,
+}
+
+/// `leader`: who leads, and how sure that is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderAnswer {
+    /// The leader, none when unknown.
+    pub node: Option<NodeId>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its QUIC address.
+    pub address: Option<String>,
+    /// The term.
+    pub term: u64,
+    /// Age of the last acknowledgement by a quorum, as known to the leader itself.
+    pub quorum_ack_ms: Option<u64>,
+    /// A quorum acknowledged it while this question was being answered.
+    pub confirmed: bool,
+}
+
+/// `quorum`: the voters one by one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumAnswer {
+    /// Confirmed while this question was being answered.
+    pub confirmed: bool,
+    /// Voters.
+    pub voters: Vec<VoterAnswer>,
+    /// Voters that must agree.
+    pub needed: usize,
+    /// Voters that can fail from here before quorum is lost; none when that cannot be known.
+    pub failure_tolerance: Option<usize>,
+}
+
+/// One voter as the answering node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoterAnswer {
+    /// Its id.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its QUIC address.
+    pub address: String,
+    /// It leads.
+    pub leader: bool,
+    /// Whether gossip has it up; none when gossip has not heard of it.
+    pub up: Option<bool>,
+    /// Entries behind the leader, known on the leader only.
+    pub lag: Option<u64>,
+    /// Age of its last acknowledgement, known on the leader only.
+    pub contact_ms: Option<u64>,
+}
+
+/// One member of the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberAnswer {
+    /// Its id.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// What it is for, none when it has not said.
+    pub role: Option<Role>,
+    /// Its QUIC address.
+    pub address: String,
+    /// Its HTTP address, if it has said.
+    pub http: Option<String>,
+    /// `up`, `suspect`, `down` or `unknown` (in the roster, never heard).
+    pub state: String,
+    /// Age of that state.
+    pub since_ms: Option<u64>,
+    /// Its worker session.
+    pub session: Option<SessionId>,
+    /// Slots it offers.
+    pub slots: u16,
+    /// Jobs it runs.
+    pub jobs: usize,
+}
+
+/// A model with its configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelAnswer {
+    /// For which configuration.
+    pub configuration: ConfigurationName,
+    /// As in the registry.
+    pub entry: ModelEntry,
+    /// Rating in milli-Elo over random = 0, none before it has played.
+    pub rating_milli_elo: Option<i64>,
+    /// It is the champion.
+    pub champion: bool,
+}
+
+/// The loop of one configuration, in numbers that move.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProgressAnswer {
+    /// Which.
+    pub configuration: ConfigurationName,
+    /// `self-play`, `self-play + train`, ...: kinds running now.
+    pub phase: String,
+    /// Accepted self-play games.
+    pub games: u64,
+    /// Training rows in them.
+    pub rows: u64,
+    /// Cluster time, for rates.
+    pub now_ms: u64,
+    /// Running jobs.
+    pub running: Vec<RunningAnswer>,
+    /// The champion, none while the untrained network plays.
+    pub champion: Option<ChampionAnswer>,
+    /// Promotions and rejections, oldest first.
+    pub verdicts: Vec<VerdictAnswer>,
+    /// Last match that was reported.
+    pub last_match: Option<String>,
+    /// Losses of the last training, by head.
+    pub losses: Vec<(String, f64)>,
+}
+
+/// A running job in one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningAnswer {
+    /// Which.
+    pub job: JobId,
+    /// What kind.
+    pub kind: JobKind,
+    /// Who runs it.
+    pub node: NodeId,
+    /// Done.
+    pub done: u64,
+    /// Out of.
+    pub total: u64,
+}
+
+/// The champion in one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChampionAnswer {
+    /// Its number, for people.
+    pub number: u32,
+    /// Its id.
+    pub model: BlobHash,
+    /// Rating in milli-Elo over random = 0.
+    pub rating_milli_elo: Option<i64>,
+    /// Its standard error in milli-Elo.
+    pub standard_error_milli_elo: Option<u64>,
+    /// Nodes that have its weights.
+    pub holders: usize,
+}
+
+/// A verdict of the promotion rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictAnswer {
+    /// The model's number.
+    pub number: u32,
+    /// The model.
+    pub model: BlobHash,
+    /// Whether it became champion.
+    pub promoted: bool,
+    /// The rule's words.
+    pub reason: String,
+}
+
+/// Body of `POST /v1/matches`: a match to be played as jobs of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MatchRequest {
+    /// For which configuration.
+    pub configuration: ConfigurationName,
+    /// The player being judged.
+    pub candidate: riftmesh_statemachine::job::Player,
+    /// The player it is judged against.
+    pub opponent: riftmesh_statemachine::job::Player,
+    /// Games in all; rounded up to whole jobs.
+    pub games: u32,
+    /// Names the match: a repeated request finds the jobs of the first.
+    pub key: String,
+}

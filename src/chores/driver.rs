@@ -1,0 +1,220 @@
+//! The leader's round: look at the state, propose what is missing. Runs on every voter and rests where it does not
+//! lead.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use riftmesh_base::{BlobHash, ClusterId, ConfigurationName, LogIndex};
+use riftmesh_raft::{RaftNode, RaftRole};
+use riftmesh_statemachine::State;
+use riftmesh_statemachine::command::{Body, Command};
+use riftmesh_statemachine::reply::Reply;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::facts;
+use super::plan::{self, Standing};
+use super::sessions::OpenSessionFact;
+use super::settings::LoopSettings;
+use crate::node::mesh::{MeshState, SharedMesh};
+use crate::node::voter::VoterService;
+
+/// Time between two rounds.
+const ROUND: Duration = Duration::from_millis(250);
+/// A proposal of a chore waits this long; the next round sees whether it was done.
+const PROPOSE_MAX: Duration = Duration::from_secs(3);
+
+/// The chores of one voter.
+pub struct Chores {
+    raft: RaftNode,
+    mesh: SharedMesh,
+    service: Arc<VoterService>,
+    cluster: ClusterId,
+    loops: Vec<LoopSettings>,
+    /// Games of evidence at the last judgement, so that the log is asked only when there is news.
+    judged: BTreeMap<BlobHash, u32>,
+    /// The state the queue was last planned for.
+    planned: LogIndex,
+    /// The term this leader has confirmed its state for.
+    confirmed_term: Option<u64>,
+}
+
+impl Chores {
+    /// Chores for the cluster `cluster`, with these loops to keep going.
+    pub fn new(
+        raft: RaftNode,
+        mesh: SharedMesh,
+        service: Arc<VoterService>,
+        cluster: ClusterId,
+        loops: Vec<LoopSettings>,
+    ) -> Self {
+        Self {
+            raft,
+            mesh,
+            service,
+            cluster,
+            loops,
+            judged: BTreeMap::new(),
+            planned: LogIndex(0),
+            confirmed_term: None,
+        }
+    }
+
+    /// Does them until `stopping` turns true.
+    pub async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.rounds() => {}
+            // An error means that the node is gone, which is a stop as well.
+            _ = stopping.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    async fn rounds(&mut self) {
+        let mut rounds = interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            self.round().await;
+        }
+    }
+
+    async fn round(&mut self) {
+        if !self.in_office().await {
+            return;
+        }
+        let proposals = self.proposals();
+        for body in proposals {
+            let candidate = match &body {
+                Body::Promote { model, .. } => Some(*model),
+                _ => None,
+            };
+            if !self.propose(body).await
+                && let Some(model) = candidate
+            {
+                self.judged.remove(&model);
+            }
+        }
+    }
+
+    /// Whether this node leads and its state includes everything that was acknowledged before its term.
+    async fn in_office(&mut self) -> bool {
+        let status = self.raft.status();
+        if status.role != RaftRole::Leader || !status.has_quorum {
+            self.confirmed_term = None;
+            return false;
+        }
+        if self.confirmed_term == Some(status.term.0) {
+            return true;
+        }
+        if self.raft.linearizable(PROPOSE_MAX).await.is_ok() {
+            tracing::info!(term = status.term.0, "in office");
+            self.confirmed_term = Some(status.term.0);
+            self.judged.clear();
+            self.planned = LogIndex(0);
+        }
+        self.confirmed_term.is_some()
+    }
+
+    fn proposals(&mut self) -> Vec<Body> {
+        let mut bodies = self.expiries();
+        let Self {
+            raft,
+            loops,
+            judged,
+            planned,
+            cluster,
+            ..
+        } = self;
+        raft.read(|index, state| {
+            if state.cluster().is_none() {
+                bodies.push(Body::FoundCluster { cluster: *cluster });
+            }
+            // Time passes with every entry; when there is none, a delayed job still has its moment.
+            if state.next_deadline().is_some() {
+                bodies.push(Body::Tick);
+            }
+            if index == *planned {
+                return;
+            }
+            *planned = index;
+            for settings in loops {
+                bodies.extend(judgements(state, &settings.configuration, judged));
+                let jobs = plan::plan(&facts::of(state, &settings.configuration), settings);
+                if !jobs.is_empty() {
+                    bodies.push(Body::Submit { jobs });
+                }
+            }
+        });
+        bodies
+    }
+
+    fn expiries(&self) -> Vec<Body> {
+        let members = self.mesh.members();
+        let open: Vec<_> = self.raft.read(|_, state| {
+            let fact = |session: &riftmesh_statemachine::roster::SessionRecord| OpenSessionFact {
+                session: session.id,
+                down: members.iter().any(|member| {
+                    member.node == session.node
+                        && member.generation == session.generation
+                        && member.state == MeshState::Down
+                }),
+            };
+            state.sessions().map(fact).collect()
+        });
+        let verdicts = self
+            .service
+            .with_memory(|memory, now| memory.sessions.expire(&open, now))
+            .unwrap_or_default();
+        verdicts
+            .into_iter()
+            .map(|(session, reason)| {
+                tracing::warn!(%session, ?reason, "expiring a session");
+                Body::ExpireSession { session, reason }
+            })
+            .collect()
+    }
+
+    /// Proposes a chore. True if the log has it.
+    async fn propose(&self, body: Body) -> bool {
+        let words = format!("{body:?}");
+        match self
+            .raft
+            .propose(Command { origin: None, body }, PROPOSE_MAX)
+            .await
+        {
+            Ok((_, Reply::Refused(refusal))) => {
+                tracing::warn!(%refusal, words, "a chore was refused")
+            }
+            Ok((_, Reply::Judged { verdict, .. })) => tracing::info!(?verdict, "judged"),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::info!(%error, "a chore waits for the next round");
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Asks for a verdict on every candidate with news.
+fn judgements(
+    state: &State,
+    name: &ConfigurationName,
+    judged: &mut BTreeMap<BlobHash, u32>,
+) -> Vec<Body> {
+    let expected = state.champion(name);
+    let facts = facts::of(state, name);
+    let news = facts.models.iter().filter(|model| {
+        let games = model.evidence_games;
+        model.standing == Standing::Candidate
+            && games > 0
+            && judged.insert(model.hash, games) != Some(games)
+    });
+    news.map(|model| Body::Promote {
+        configuration: name.clone(),
+        model: model.hash,
+        expected,
+    })
+    .collect()
+}

@@ -1,0 +1,111 @@
+//! What the leader aims at: the numbers of the learning loop, by preset.
+
+use riftmesh_base::{ConfigurationName, Seed};
+use serde::{Deserialize, Serialize};
+
+/// The loop of one configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoopSettings {
+    /// For which configuration.
+    pub configuration: ConfigurationName,
+    /// The run's seed.
+    pub seed: Seed,
+    /// Network shape.
+    pub shape: String,
+    /// Games of one self-play job.
+    pub games_per_job: u32,
+    /// Simulations per decision in self-play.
+    pub selfplay_simulations: u32,
+    /// Simulations per decision in the matches that decide promotion.
+    pub match_simulations: u32,
+    /// Games of one evaluation job, even.
+    pub games_per_match: u32,
+    /// Rows in the ledger before the first training.
+    pub rows_first: u64,
+    /// New rows before each further training.
+    pub rows_step: u64,
+    /// Rows trained on per new row (LEARNING section 8: 4, at most 8 in short runs).
+    pub rows_per_new_row: u64,
+    /// Optimiser steps of one training at most, so that a round is short however many rows came in meanwhile.
+    pub steps_max: u64,
+    /// Rows in one optimiser step.
+    pub batch: u32,
+    /// The window never shrinks below this many rows.
+    pub window_floor: u64,
+    /// Games of the bare policy against random, played for every new champion.
+    pub bare_games: u32,
+}
+
+/// Names of presets for `--preset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// The tiny network: learns hex8 and square8 on two CPU cores.
+    Tiny,
+    /// The tiny network in very short rounds with very few simulations: for trying things and for tests.
+    Smoke,
+}
+
+impl LoopSettings {
+    /// The numbers of `preset`.
+    pub fn preset(preset: Preset, configuration: ConfigurationName, seed: Seed) -> Self {
+        let tiny = Self {
+            configuration,
+            seed,
+            shape: "tiny".to_owned(),
+            games_per_job: 16,
+            selfplay_simulations: 16,
+            match_simulations: 16,
+            games_per_match: 40,
+            rows_first: 3_000,
+            rows_step: 3_000,
+            rows_per_new_row: 8,
+            steps_max: 200,
+            batch: 128,
+            window_floor: 20_000,
+            bare_games: 40,
+        };
+        match preset {
+            Preset::Tiny => tiny,
+            Preset::Smoke => Self {
+                games_per_job: 2,
+                selfplay_simulations: 4,
+                match_simulations: 2,
+                games_per_match: 10,
+                rows_first: 60,
+                rows_step: 100,
+                rows_per_new_row: 2,
+                steps_max: 20,
+                batch: 32,
+                window_floor: 500,
+                bare_games: 4,
+                ..tiny
+            },
+        }
+    }
+
+    /// Rows of the training window when the ledger has `rows`: sublinear growth from the floor.
+    pub fn window(&self, rows: u64) -> u64 {
+        if rows <= self.window_floor {
+            return rows;
+        }
+        // Only a scheduling choice, made once by the leader and written into the job: floats are harmless here.
+        let growth = (rows as f64 / self.window_floor as f64).powf(0.7);
+        (self.window_floor as f64 * growth) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_grows_slower_than_the_data() {
+        let settings = LoopSettings::preset(Preset::Tiny, "hex8_2p".parse().unwrap(), Seed(1));
+        assert_eq!(settings.window(5_000), 5_000);
+        assert_eq!(settings.window(20_000), 20_000);
+        let later = settings.window(80_000);
+        assert!((40_000..60_000).contains(&later), "{later}");
+    }
+}

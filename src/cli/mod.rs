@@ -1,0 +1,134 @@
+//! The command line: one file per family. Data goes to stdout, talk to stderr; human text and `--json` are made from
+//! the same values.
+
+mod ask;
+mod cluster;
+mod exit;
+mod job;
+mod model;
+mod node;
+mod output;
+mod query;
+mod rules;
+mod up;
+
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use ask::Asker;
+pub use exit::Exit;
+pub(crate) use output::{data, talk};
+pub(crate) use query::{leader_line, rating};
+
+/// A self-play training cluster for RingRift in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "riftmesh", version, about, after_help = after_help(), disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a whole cluster on this machine and watch it learn
+    Up(up::UpArgs),
+    /// Run one node
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    /// Make what the machines of a cluster share
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Everything at a glance
+    Status(AskArgs),
+    /// Who leads, and how sure that is
+    Leader(AskArgs),
+    /// The voters one by one, and how many may fail
+    Quorum(AskArgs),
+    /// The nodes of the mesh
+    Members(AskArgs),
+    /// Look into the queue
+    #[command(subcommand)]
+    Job(job::JobCommand),
+    /// Look into the model registry
+    #[command(subcommand)]
+    Model(model::ModelCommand),
+    /// Check the rules against recorded games
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
+}
+
+/// Whom to ask, and how to print the answer.
+#[derive(Debug, Clone, Args)]
+pub struct AskArgs {
+    /// HTTP addresses of nodes, tried in order; any node can answer
+    #[arg(
+        long,
+        env = "RIFTMESH_ADDR",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7700,127.0.0.1:7701,127.0.0.1:7702,127.0.0.1:7703"
+    )]
+    addr: Vec<String>,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn after_help() -> String {
+    format!(
+        "Examples:\n  riftmesh up                       three voters, one worker, learning hex8 with 2 players\n  \
+         riftmesh up --for 15m             the same for a quarter of an hour, with a report\n  \
+         riftmesh status                   from another terminal\n  \
+         riftmesh leader --json\n  riftmesh job list\n\n{}",
+        exit::EXIT_CODES_HELP
+    )
+}
+
+/// Parses the process's arguments and runs the command.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors and go to stdout; a closed pipe is nobody's concern here.
+            let wrong = error.use_stderr();
+            return if error.print().is_ok() && !wrong {
+                Exit::Ok
+            } else {
+                Exit::Usage
+            };
+        }
+    };
+    match run(cli.command) {
+        Ok(exit) => exit,
+        Err(error) => {
+            output::talk(&format!("error: {error:#}"));
+            Exit::Failed
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Up(args) => up::run(args),
+        Command::Node(command) => node::run(command),
+        Command::Cluster(command) => cluster::run(&command),
+        Command::Status(args) => query::status(&args),
+        Command::Leader(args) => query::leader(&args),
+        Command::Quorum(args) => query::quorum(&args),
+        Command::Members(args) => query::members(&args),
+        Command::Job(command) => job::run(command),
+        Command::Model(command) => model::run(&command),
+        Command::Rules(command) => rules::run(&command),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    /// clap checks the whole tree of commands: clashing names, bad defaults, missing values.
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

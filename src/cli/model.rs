@@ -1,0 +1,128 @@
+//! `model list|show`.
+
+use clap::Subcommand;
+use riftmesh_statemachine::models::ModelState;
+
+use super::output::{data, table};
+use super::query::ask_and_print;
+use super::{AskArgs, Exit};
+use crate::answers::ModelAnswer;
+
+/// The `model` family.
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Models, newest first
+    List {
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Everything about one model
+    Show {
+        /// The start of its hash, or its number
+        model: String,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+}
+
+/// Runs a `model` command.
+pub fn run(command: &ModelCommand) -> anyhow::Result<Exit> {
+    match command {
+        ModelCommand::List { ask } => ask_and_print(
+            ask,
+            "/v1/models",
+            |models: &Vec<ModelAnswer>| print_models(models),
+            |_| Exit::Ok,
+        ),
+        ModelCommand::Show { model, ask } => {
+            ask_and_print(ask, &format!("/v1/models/{model}"), print_model, |_| {
+                Exit::Ok
+            })
+        }
+    }
+}
+
+/// A state in a word and its reason.
+fn state(state: &ModelState) -> (&'static str, &str) {
+    match state {
+        ModelState::Candidate => ("candidate", ""),
+        ModelState::Promoted => ("champion", ""),
+        ModelState::Rejected { reason } => ("rejected", reason),
+        ModelState::Superseded => ("superseded", ""),
+        ModelState::RolledBack { reason } => ("rolled back", reason),
+    }
+}
+
+fn print_models(models: &[ModelAnswer]) {
+    table(
+        &[
+            "MODEL",
+            "NUMBER",
+            "CONFIGURATION",
+            "STATE",
+            "ROWS",
+            "STEPS",
+            "EVIDENCE",
+            "HOLDERS",
+            "REASON",
+        ],
+        models.iter().map(|model| {
+            let entry = &model.entry;
+            let (word, reason) = state(&entry.state);
+            vec![
+                entry.record.hash.short(),
+                format!("#{}", entry.number),
+                model.configuration.to_string(),
+                word.to_owned(),
+                entry.record.rows.to_string(),
+                entry.record.steps.to_string(),
+                format!("{}-{}", entry.evidence.wins, entry.evidence.losses),
+                entry.holders.len().to_string(),
+                reason.to_owned(),
+            ]
+        }),
+    );
+}
+
+fn print_model(model: &ModelAnswer) {
+    let entry = &model.entry;
+    let (word, reason) = state(&entry.state);
+    let opponent = entry.evidence.opponent.map_or_else(
+        || "the untrained network".to_owned(),
+        |hash| hash.to_string(),
+    );
+    let parent = entry
+        .record
+        .parent
+        .map_or_else(|| "none".to_owned(), |hash| hash.to_string());
+    data(
+        format!(
+            "#{} {} of {}: {word} {reason}",
+            entry.number, entry.record.hash, model.configuration
+        )
+        .trim_end(),
+    );
+    data(&format!(
+        "  shape     {}, {} bytes",
+        entry.record.shape, entry.record.bytes
+    ));
+    data(&format!("  parent    {parent}"));
+    data(&format!(
+        "  trained   {} steps, {} rows in the ledger",
+        entry.record.steps, entry.record.rows
+    ));
+    data(&format!(
+        "  evidence  {} won, {} lost against {opponent}",
+        entry.evidence.wins, entry.evidence.losses
+    ));
+    data(&format!("  manifest  {}", entry.record.manifest));
+    data(&format!(
+        "  holders   {}",
+        entry
+            .holders
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    ));
+}

@@ -1,0 +1,6 @@
+//! Jobs: what they are asked to do, how a node and its child talk about it, and the child itself.
+
+pub mod exec;
+pub mod payload;
+mod run;
+pub mod wire;

@@ -1,0 +1,367 @@
+//! The three runners: self-play, training, evaluation. Each turns an assignment into calls of the learning crate and
+//! its result into files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use riftmesh_base::{BlobHash, Seed};
+use riftmesh_learning::arena::{MatchPlayer, MatchSettings, play_match};
+use riftmesh_learning::checkpoint::{Checkpoint, optimizer_from_bytes, write_whole};
+use riftmesh_learning::device::{Backend, DeviceChoice};
+use riftmesh_learning::evaluator::NetEvaluator;
+use riftmesh_learning::optimizer::OptimizerState;
+use riftmesh_learning::segment::SegmentWriter;
+use riftmesh_learning::selfplay::{self, SelfPlayJob, SelfPlaySettings};
+use riftmesh_learning::train::{TrainJob, TrainSettings, train, untrained};
+use riftmesh_learning::weights::NetShape;
+use riftmesh_rules::Configuration;
+use riftmesh_search::SearchSettings;
+use riftmesh_statemachine::job::Player;
+
+use super::payload::{Payload, TrainOrder};
+use super::wire::{Assignment, Made};
+
+/// Games in play at a time: one batch of the evaluator.
+const CONCURRENT: usize = 32;
+/// Time between two progress lines.
+const SAY_EVERY: Duration = Duration::from_millis(500);
+/// Optimiser states kept on a worker, newest first.
+const OPTIMIZERS_KEPT: usize = 8;
+/// Which program made a network.
+const REVISION: &str = concat!("riftmesh ", env!("CARGO_PKG_VERSION"));
+
+/// Why a job was not done.
+#[derive(Debug)]
+pub struct JobError {
+    /// What went wrong.
+    pub error: anyhow::Error,
+    /// Whether another attempt could help.
+    pub retry: bool,
+}
+
+impl From<anyhow::Error> for JobError {
+    fn from(error: anyhow::Error) -> Self {
+        Self { error, retry: true }
+    }
+}
+
+/// An error that no repetition mends.
+fn hopeless(error: impl Into<anyhow::Error>) -> JobError {
+    JobError {
+        error: error.into(),
+        retry: false,
+    }
+}
+
+/// Says how far a job is, not too often.
+struct Progress<'a> {
+    say: &'a mut dyn FnMut(u64, u64),
+    said: Option<Instant>,
+}
+
+impl Progress<'_> {
+    fn report(&mut self, done: u64, total: u64) {
+        if self.said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+            self.said = Some(Instant::now());
+            (self.say)(done, total);
+        }
+    }
+}
+
+/// What all runners need.
+struct Bench<'a> {
+    assignment: &'a Assignment,
+    configuration: Configuration,
+    backend: Backend,
+}
+
+/// Does what the assignment says.
+///
+/// # Errors
+/// See [`JobError`]; files may be left in the scratch directory.
+pub fn run(assignment: &Assignment, say: &mut dyn FnMut(u64, u64)) -> Result<Made, JobError> {
+    let configuration = Configuration::try_from(&assignment.configuration).map_err(hopeless)?;
+    let choice: DeviceChoice = assignment.device.parse().map_err(hopeless)?;
+    let backend = Backend::resolve(choice).map_err(hopeless)?;
+    let bench = Bench {
+        assignment,
+        configuration,
+        backend,
+    };
+    let mut progress = Progress { say, said: None };
+    match &assignment.payload {
+        Payload::Selfplay {
+            seed,
+            games,
+            simulations,
+            shape,
+        } => bench.selfplay(*seed, *games, *simulations, shape, &mut progress),
+        Payload::Train(order) => bench.train(order, &mut progress),
+        Payload::Evaluate {
+            seed,
+            shape,
+            candidate,
+            opponent,
+            games,
+        } => bench.evaluate(*seed, shape, candidate, opponent, *games, &mut progress),
+    }
+}
+
+impl Bench<'_> {
+    fn selfplay(
+        &self,
+        run_seed: Seed,
+        games: u32,
+        simulations: u32,
+        shape: &str,
+        progress: &mut Progress<'_>,
+    ) -> Result<Made, JobError> {
+        let Assignment {
+            champion,
+            job,
+            seed,
+            ..
+        } = self.assignment;
+        let checkpoint = match champion {
+            Some(model) => self.checkpoint(model)?,
+            None => self.untrained(shape, run_seed)?,
+        };
+        let mut evaluator = self.evaluator(&checkpoint)?;
+        let settings = SelfPlaySettings {
+            games: games.into(),
+            concurrent: CONCURRENT.min(games as usize),
+            search: SearchSettings::gumbel(simulations),
+            ..SelfPlaySettings::default()
+        };
+        let job = SelfPlayJob {
+            configuration: self.configuration,
+            job: *job,
+            seed: *seed,
+            model: *champion,
+            settings,
+        };
+        let file = self.assignment.out.join("games.segment");
+        let mut writer = SegmentWriter::create(&file, &job.header()).context("segment")?;
+        let never = AtomicBool::new(false);
+        let mut report =
+            |done: selfplay::SelfPlayProgress| progress.report(done.games, done.games_planned);
+        selfplay::play(
+            &job,
+            &mut evaluator,
+            &mut |game| writer.push(&game),
+            &mut report,
+            &never,
+        )
+        .context("self-play")?;
+        let summary = writer.finish().context("segment")?;
+        let rows = u32::try_from(summary.rows).map_err(hopeless)?;
+        Ok(Made::Segment {
+            file,
+            games: summary.games,
+            rows,
+        })
+    }
+
+    fn train(&self, order: &TrainOrder, progress: &mut Progress<'_>) -> Result<Made, JobError> {
+        let mut parent = order
+            .parent
+            .map(|model| self.checkpoint(&model))
+            .transpose()?;
+        let optimizer = parent.as_ref().and_then(|parent| self.optimizer(parent));
+        if let Some(parent) = &mut parent {
+            // The leader has budgeted the steps by the rows in the whole ledger; this job sees only a window of it.
+            parent.manifest.data.rows_available = 0;
+        }
+        let job = TrainJob {
+            configuration: self.configuration,
+            shape: net_shape(&order.shape)?,
+            segments: order
+                .segments
+                .iter()
+                .map(|hash| self.input(hash))
+                .collect::<Result<_, _>>()?,
+            parent,
+            optimizer,
+            seed: self.assignment.seed,
+            settings: TrainSettings {
+                batch: order.batch as usize,
+                steps_max: order.steps,
+                reuse_max: f64::MAX,
+                ..TrainSettings::default()
+            },
+            revision: REVISION.to_owned(),
+        };
+        let never = AtomicBool::new(false);
+        let mut report = |done: riftmesh_learning::train::TrainProgress| {
+            progress.report(done.steps, done.steps_planned)
+        };
+        let outcome = train(&job, self.backend, &mut report, &never).context("training")?;
+        let (weights, manifest) = (
+            self.assignment.out.join("weights"),
+            self.assignment.out.join("manifest"),
+        );
+        outcome
+            .checkpoint
+            .write(&manifest, &weights)
+            .context("checkpoint")?;
+        self.keep_optimizer(
+            outcome.checkpoint.manifest.weights,
+            &outcome.optimizer_bytes(),
+        )?;
+        Ok(Made::Model {
+            weights,
+            manifest,
+            steps: outcome.checkpoint.manifest.steps,
+        })
+    }
+
+    fn evaluate(
+        &self,
+        run_seed: Seed,
+        shape: &str,
+        candidate: &Player,
+        opponent: &Player,
+        games: u32,
+        progress: &mut Progress<'_>,
+    ) -> Result<Made, JobError> {
+        let mut first = self.player_net(candidate, shape, run_seed)?;
+        let mut second = self.player_net(opponent, shape, run_seed)?;
+        let settings = MatchSettings {
+            games,
+            concurrent: CONCURRENT.min(games as usize),
+            seed: self.assignment.seed,
+            ..MatchSettings::default()
+        };
+        let never = AtomicBool::new(false);
+        let mut report = |score: riftmesh_learning::stats::MatchScore| {
+            progress.report(score.games().into(), games.into())
+        };
+        let result = play_match(
+            self.configuration,
+            match_player(candidate, first.as_mut())?,
+            match_player(opponent, second.as_mut())?,
+            &settings,
+            &mut report,
+            &never,
+        );
+        Ok(Made::Match {
+            wins: result.score.wins,
+            losses: result.score.losses,
+        })
+    }
+
+    /// The network behind a player, if there is one.
+    fn player_net(
+        &self,
+        player: &Player,
+        shape: &str,
+        run_seed: Seed,
+    ) -> Result<Option<NetEvaluator>, JobError> {
+        let checkpoint = match player {
+            Player::Random | Player::Heuristic => return Ok(None),
+            Player::Untrained { .. } => self.untrained(shape, run_seed)?,
+            Player::Model { model, .. } => self.checkpoint(model)?,
+        };
+        self.evaluator(&checkpoint).map(Some)
+    }
+
+    fn evaluator(&self, checkpoint: &Checkpoint) -> Result<NetEvaluator, JobError> {
+        NetEvaluator::from_checkpoint(checkpoint, self.configuration, self.backend)
+            .map_err(hopeless)
+    }
+
+    /// The untrained network is one and the same in all jobs of a run.
+    fn untrained(&self, shape: &str, run_seed: Seed) -> Result<Checkpoint, JobError> {
+        Ok(untrained(
+            self.configuration,
+            net_shape(shape)?,
+            run_seed.derive("untrained", 0),
+            REVISION,
+        ))
+    }
+
+    fn checkpoint(&self, model: &BlobHash) -> Result<Checkpoint, JobError> {
+        let manifest = self.assignment.manifests.get(model);
+        let manifest = manifest
+            .with_context(|| format!("model {} came without its manifest", model.short()))?;
+        Ok(Checkpoint::read(manifest, &self.input(model)?)
+            .with_context(|| format!("model {}", model.short()))?)
+    }
+
+    fn input(&self, hash: &BlobHash) -> Result<PathBuf, JobError> {
+        let path = self.assignment.inputs.get(hash);
+        Ok(path
+            .with_context(|| format!("the job came without its input {}", hash.short()))?
+            .clone())
+    }
+
+    /// The optimiser as it was after the parent's training, if that was done on this worker. Elsewhere the optimiser
+    /// starts anew, which costs some steps and nothing else.
+    fn optimizer(&self, parent: &Checkpoint) -> Option<OptimizerState> {
+        let model = parent.manifest.weights;
+        let bytes = fs::read(self.optimizer_path(model)).ok()?;
+        let state = optimizer_from_bytes(&bytes, parent.weights.values.len(), model);
+        state
+            .map_err(|error| say(&format!("the optimiser starts anew: {error}")))
+            .ok()
+    }
+
+    fn keep_optimizer(&self, model: BlobHash, bytes: &[u8]) -> Result<(), JobError> {
+        let dir = &self.assignment.optimizers;
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        write_whole(&self.optimizer_path(model), bytes).context("optimiser state")?;
+        Ok(forget_old(dir).with_context(|| format!("cannot tidy {}", dir.display()))?)
+    }
+
+    fn optimizer_path(&self, model: BlobHash) -> PathBuf {
+        self.assignment
+            .optimizers
+            .join(format!("{model}.safetensors"))
+    }
+}
+
+fn match_player<'a>(
+    player: &Player,
+    evaluator: Option<&'a mut NetEvaluator>,
+) -> Result<MatchPlayer<'a>, JobError> {
+    match (player, evaluator) {
+        (Player::Random, _) => Ok(MatchPlayer::Random),
+        (Player::Heuristic, _) => Ok(MatchPlayer::Heuristic),
+        (
+            Player::Untrained { simulations } | Player::Model { simulations, .. },
+            Some(evaluator),
+        ) => Ok(MatchPlayer::Network {
+            evaluator,
+            search: SearchSettings::gumbel(*simulations),
+        }),
+        (Player::Untrained { .. } | Player::Model { .. }, None) => {
+            Err(hopeless(anyhow::anyhow!("a player has no network")))
+        }
+    }
+}
+
+fn net_shape(name: &str) -> Result<NetShape, JobError> {
+    name.parse()
+        .map_err(|unknown: riftmesh_learning::weights::UnknownShape| hopeless(unknown))
+}
+
+/// Removes all but the newest states.
+fn forget_old(dir: &Path) -> std::io::Result<()> {
+    let mut files = fs::read_dir(dir)?
+        .map(|entry| entry.and_then(|entry| Ok((entry.metadata()?.modified()?, entry.path()))))
+        .collect::<std::io::Result<Vec<_>>>()?;
+    files.sort();
+    let excess = files.len().saturating_sub(OPTIMIZERS_KEPT);
+    files
+        .iter()
+        .take(excess)
+        .try_for_each(|(_, path)| fs::remove_file(path))
+}
+
+/// A word for the node's log: a child's stderr.
+fn say(text: &str) {
+    crate::cli::talk(text);
+}

@@ -1,0 +1,91 @@
+//! What a node and its job child say to each other: one JSON assignment on the child's stdin, JSON lines on its
+//! stdout. The child's stdin stays open; when it closes, the node is gone and the child leaves.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use riftmesh_base::{BlobHash, ConfigurationName, JobId, Seed};
+use serde::{Deserialize, Serialize};
+
+use super::payload::Payload;
+
+/// The one line a child reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The job.
+    pub job: JobId,
+    /// For which configuration.
+    pub configuration: ConfigurationName,
+    /// What to do.
+    pub payload: Payload,
+    /// The job's own seed.
+    pub seed: Seed,
+    /// The champion, for jobs that play as it.
+    pub champion: Option<BlobHash>,
+    /// Verified files of the segments and weights the job needs.
+    pub inputs: BTreeMap<BlobHash, PathBuf>,
+    /// Verified manifests, by the model they belong to.
+    pub manifests: BTreeMap<BlobHash, PathBuf>,
+    /// An empty directory for what the job makes.
+    pub out: PathBuf,
+    /// Where this worker keeps optimiser states from one training to the next.
+    pub optimizers: PathBuf,
+    /// The device to bind to, `cpu` or `cuda:N`.
+    pub device: String,
+}
+
+/// A line of a child's stdout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "say")]
+pub enum ChildLine {
+    /// How far it is, in the kind's unit.
+    Progress {
+        /// Done.
+        done: u64,
+        /// Out of.
+        total: u64,
+    },
+    /// The job is done; the child exits with 0 next.
+    Done {
+        /// What it made.
+        made: Made,
+    },
+    /// The job failed; the child exits with 1 next.
+    Failed {
+        /// What went wrong and where.
+        error: String,
+        /// Whether another attempt could help.
+        retry: bool,
+    },
+}
+
+/// What a child made. Paths are inside [`Assignment::out`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "made")]
+pub enum Made {
+    /// A replay segment.
+    Segment {
+        /// The file.
+        file: PathBuf,
+        /// Games in it.
+        games: u32,
+        /// Training rows in it.
+        rows: u32,
+    },
+    /// A network.
+    Model {
+        /// Safetensors.
+        weights: PathBuf,
+        /// JSON manifest.
+        manifest: PathBuf,
+        /// Optimiser steps since the fresh start.
+        steps: u64,
+    },
+    /// A match result, from the candidate's side.
+    Match {
+        /// Games the candidate won.
+        wins: u32,
+        /// Games the opponent won.
+        losses: u32,
+    },
+}

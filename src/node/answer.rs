@@ -1,0 +1,233 @@
+//! Answers for people, made from a voter's state, its consensus and gossip.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use riftmesh_base::{JobId, NodeId};
+use riftmesh_raft::{RaftNode, RaftStatus};
+use riftmesh_statemachine::job::{JobKind, JobPhase, JobRecord};
+use riftmesh_statemachine::query::{ConfigurationView, JobFilter, RosterRow, StateSummary};
+use riftmesh_transport::link::BoxFuture;
+use serde::Serialize;
+
+use super::http::AnswerError;
+use super::mesh::SharedMesh;
+use super::progress;
+use crate::answers::{Envelope, ModelAnswer, Query, ReadMode};
+use crate::blobs::BlobAccess;
+use crate::node::cluster_view;
+
+/// A question waits this long for a confirmed index; after that the answer is marked stale.
+const CONFIRM_MAX: Duration = Duration::from_millis(800);
+
+/// Answers from a voter's own copy of the state.
+pub struct Answers {
+    pub(super) name: String,
+    pub(super) raft: RaftNode,
+    pub(super) mesh: SharedMesh,
+    pub(super) blobs: Arc<BlobAccess>,
+}
+
+/// Everything an answer may need, copied out of the state at one index.
+pub struct StateFacts {
+    /// Totals.
+    pub summary: StateSummary,
+    /// Nodes and sessions.
+    pub roster: Vec<RosterRow>,
+    /// Configurations with their models and ratings.
+    pub configurations: Vec<ConfigurationView>,
+    /// Jobs that somebody holds.
+    pub running: Vec<JobRecord>,
+    /// The match reported last, of each configuration.
+    pub matches: Vec<JobRecord>,
+}
+
+impl Answers {
+    /// Answers as JSON text with its envelope.
+    ///
+    /// # Errors
+    /// There is no such thing, or the question makes no sense.
+    pub async fn answer(&self, query: Query) -> Result<String, AnswerError> {
+        let confirmed = self.raft.linearizable(CONFIRM_MAX).await.is_ok();
+        let status = self.raft.status();
+        match query {
+            Query::Status => self.wrap(
+                &status,
+                confirmed,
+                cluster_view::status(
+                    &self.facts(),
+                    &status,
+                    confirmed,
+                    &self.mesh.members(),
+                    &self.blobs,
+                ),
+            ),
+            Query::Leader => self.wrap(
+                &status,
+                confirmed,
+                cluster_view::leader(&self.roster(), &status, confirmed),
+            ),
+            Query::Quorum => self.wrap(
+                &status,
+                confirmed,
+                cluster_view::quorum(&self.roster(), &status, confirmed, &self.mesh.members()),
+            ),
+            Query::Members => self.wrap(
+                &status,
+                confirmed,
+                cluster_view::members(&self.roster(), &self.mesh.members()),
+            ),
+            Query::Jobs { kind, state, limit } => self.wrap(
+                &status,
+                confirmed,
+                self.jobs(kind, state.as_deref(), limit)?,
+            ),
+            Query::Job(job) => self.wrap(&status, confirmed, self.job(job)?),
+            Query::Models => self.wrap(&status, confirmed, self.models()),
+            Query::Model(wanted) => self.wrap(&status, confirmed, self.model(&wanted)?),
+            Query::Progress => self.wrap(
+                &status,
+                confirmed,
+                progress::all(&self.facts(), &self.blobs),
+            ),
+        }
+    }
+
+    fn wrap<T: Serialize>(
+        &self,
+        status: &RaftStatus,
+        confirmed: bool,
+        answer: T,
+    ) -> Result<String, AnswerError> {
+        let envelope = Envelope {
+            node: status.node,
+            name: self.name.clone(),
+            mode: if confirmed {
+                ReadMode::Linearizable
+            } else {
+                ReadMode::Stale
+            },
+            applied_index: status.applied.map(|index| index.0),
+            term: Some(status.term.0),
+            leader_contact_ms: status.quorum_ack_age.map(|age| age.0),
+            answer,
+        };
+        serde_json::to_string(&envelope)
+            .map_err(|error| AnswerError::Unavailable(error.to_string()))
+    }
+
+    fn facts(&self) -> StateFacts {
+        self.raft.read(|_, state| {
+            let of = |phase, kind, limit| {
+                let filter = JobFilter {
+                    phase: Some(phase),
+                    kind,
+                    limit,
+                    ..JobFilter::default()
+                };
+                state.jobs(&filter).into_iter().cloned().collect::<Vec<_>>()
+            };
+            StateFacts {
+                summary: state.summary(),
+                roster: state.roster(),
+                configurations: state
+                    .configurations()
+                    .filter_map(|name| state.configuration(name))
+                    .collect(),
+                running: of(JobPhase::Leased, None, 64),
+                matches: of(JobPhase::Done, Some(JobKind::Evaluate), 16),
+            }
+        })
+    }
+
+    fn roster(&self) -> Vec<RosterRow> {
+        self.raft.read(|_, state| state.roster())
+    }
+
+    fn jobs(
+        &self,
+        kind: Option<JobKind>,
+        state: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<JobRecord>, AnswerError> {
+        let phase = state.map(phase_named).transpose()?;
+        let filter = JobFilter {
+            phase,
+            kind,
+            limit: limit as usize,
+            ..JobFilter::default()
+        };
+        Ok(self
+            .raft
+            .read(|_, state| state.jobs(&filter).into_iter().cloned().collect()))
+    }
+
+    fn job(&self, job: JobId) -> Result<JobRecord, AnswerError> {
+        let record = self.raft.read(|_, state| state.job_record(job).cloned());
+        record.ok_or_else(|| {
+            AnswerError::NotFound(format!(
+                "there is no job {job} (finished jobs are forgotten after a while)"
+            ))
+        })
+    }
+
+    fn models(&self) -> Vec<ModelAnswer> {
+        let views = self.raft.read(|_, state| {
+            state
+                .configurations()
+                .filter_map(|name| state.configuration(name))
+                .collect::<Vec<_>>()
+        });
+        let mut models: Vec<_> = views
+            .into_iter()
+            .flat_map(|view| {
+                let configuration = view.name;
+                view.models.into_iter().map(move |model| ModelAnswer {
+                    configuration: configuration.clone(),
+                    champion: model.champion,
+                    rating_milli_elo: model.rating.as_ref().map(|rated| rated.rating.milli_elo),
+                    entry: model.entry,
+                })
+            })
+            .collect();
+        models.reverse();
+        models
+    }
+
+    fn model(&self, wanted: &str) -> Result<ModelAnswer, AnswerError> {
+        let number = wanted.trim_start_matches('#').parse::<u32>().ok();
+        let fits = |model: &ModelAnswer| {
+            Some(model.entry.number) == number
+                || (wanted.len() >= 6 && model.entry.record.hash.to_string().starts_with(wanted))
+        };
+        let found = self.models().into_iter().find(fits);
+        found.ok_or_else(|| AnswerError::NotFound(format!("no model has the number {wanted}, or a hash that begins with it (six digits or more)")))
+    }
+}
+
+impl super::http::Answerer for Answers {
+    fn answer(&self, query: Query) -> BoxFuture<'_, Result<String, AnswerError>> {
+        Box::pin(self.answer(query))
+    }
+}
+
+fn phase_named(name: &str) -> Result<JobPhase, AnswerError> {
+    let named = JobPhase::ALL
+        .into_iter()
+        .find(|phase| phase.to_string() == name);
+    named.ok_or_else(|| {
+        let names: Vec<_> = JobPhase::ALL.iter().map(ToString::to_string).collect();
+        AnswerError::Invalid(format!(
+            "`{name}` is not a state of a job; these are: {}",
+            names.join(", ")
+        ))
+    })
+}
+
+/// The name of a node in the roster.
+pub fn name_of(roster: &[RosterRow], node: NodeId) -> Option<String> {
+    roster
+        .iter()
+        .find(|row| row.node.record.id == node)
+        .map(|row| row.node.record.name.clone())
+}

@@ -1,0 +1,202 @@
+//! Leader, quorum, members and health: pure functions from facts to answers.
+
+use riftmesh_raft::RaftStatus;
+use riftmesh_statemachine::job::JobPhase;
+use riftmesh_statemachine::query::{RosterRow, StateSummary};
+
+use super::answer::{StateFacts, name_of};
+use super::mesh::{MeshMember, MeshState};
+use super::progress;
+use crate::answers::{
+    Health, JobCounts, LeaderAnswer, MemberAnswer, QuorumAnswer, StatusAnswer, VoterAnswer,
+};
+use crate::blobs::BlobAccess;
+
+/// `leader`
+pub fn leader(roster: &[RosterRow], status: &RaftStatus, confirmed: bool) -> LeaderAnswer {
+    let confirmed = confirmed && status.leader.is_some();
+    let member = status
+        .leader
+        .and_then(|leader| status.members.iter().find(|member| member.node == leader));
+    LeaderAnswer {
+        node: status.leader,
+        name: status
+            .leader
+            .map(|node| name_of(roster, node).unwrap_or_else(|| node.to_string())),
+        address: member.map(|member| member.address.clone()),
+        term: status.term.0,
+        quorum_ack_ms: status.quorum_ack_age.map(|age| age.0),
+        confirmed,
+    }
+}
+
+/// `quorum`
+pub fn quorum(
+    roster: &[RosterRow],
+    status: &RaftStatus,
+    confirmed: bool,
+    mesh: &[MeshMember],
+) -> QuorumAnswer {
+    let voters: Vec<_> = status
+        .members
+        .iter()
+        .filter(|member| member.voter)
+        .map(|member| VoterAnswer {
+            node: member.node,
+            name: name_of(roster, member.node).unwrap_or_else(|| member.node.to_string()),
+            address: member.address.clone(),
+            leader: status.leader == Some(member.node),
+            up: mesh
+                .iter()
+                .find(|known| known.node == member.node)
+                .map(|known| known.state != MeshState::Down),
+            lag: member.lag,
+            contact_ms: member.contact_age.map(|age| age.0),
+        })
+        .collect();
+    let needed = voters.len() / 2 + 1;
+    let up = voters
+        .iter()
+        .filter(|voter| voter.up != Some(false))
+        .count();
+    QuorumAnswer {
+        confirmed,
+        failure_tolerance: confirmed.then(|| up.saturating_sub(needed)),
+        needed,
+        voters,
+    }
+}
+
+/// `members`: the roster and the mesh, joined.
+pub fn members(roster: &[RosterRow], mesh: &[MeshMember]) -> Vec<MemberAnswer> {
+    let mut answers: Vec<_> = roster.iter().map(|row| from_roster(row, mesh)).collect();
+    let strangers = mesh
+        .iter()
+        .filter(|member| !roster.iter().any(|row| row.node.record.id == member.node));
+    answers.extend(strangers.map(from_mesh));
+    answers.sort_by(|a, b| (a.role, &a.name).cmp(&(b.role, &b.name)));
+    answers
+}
+
+fn from_roster(row: &RosterRow, mesh: &[MeshMember]) -> MemberAnswer {
+    let record = &row.node.record;
+    let known = mesh.iter().find(|member| member.node == record.id);
+    MemberAnswer {
+        node: record.id,
+        name: record.name.clone(),
+        role: Some(record.role),
+        address: known.map_or_else(
+            || record.address.clone(),
+            |member| member.address.to_string(),
+        ),
+        http: known.and_then(|member| member.http.clone()),
+        state: known
+            .map_or("unknown", |member| member.state.name())
+            .to_owned(),
+        since_ms: known.map(|member| member.since.0),
+        session: row.session.as_ref().map(|session| session.record.id),
+        slots: row
+            .session
+            .as_ref()
+            .map_or(0, |session| session.record.slots),
+        jobs: row.session.as_ref().map_or(0, |session| session.jobs.len()),
+    }
+}
+
+/// A member that the log does not know (yet).
+pub fn from_mesh(member: &MeshMember) -> MemberAnswer {
+    MemberAnswer {
+        node: member.node,
+        name: member.name.clone(),
+        role: member.role,
+        address: member.address.to_string(),
+        http: member.http.clone(),
+        state: member.state.name().to_owned(),
+        since_ms: Some(member.since.0),
+        session: None,
+        slots: 0,
+        jobs: 0,
+    }
+}
+
+/// `status`
+pub fn status(
+    facts: &StateFacts,
+    status: &RaftStatus,
+    confirmed: bool,
+    mesh: &[MeshMember],
+    blobs: &BlobAccess,
+) -> StatusAnswer {
+    let quorum = quorum(&facts.roster, status, confirmed, mesh);
+    let members = members(&facts.roster, mesh);
+    let problems = problems(&quorum, &members, &facts.summary, status);
+    let health = match (confirmed, problems.is_empty()) {
+        (false, _) => Health::NoQuorum,
+        (true, false) => Health::Degraded,
+        (true, true) => Health::Healthy,
+    };
+    StatusAnswer {
+        health,
+        problems,
+        cluster: facts.summary.cluster.map(|cluster| cluster.to_string()),
+        leader: leader(&facts.roster, status, confirmed),
+        quorum,
+        members_up: members
+            .iter()
+            .filter(|member| member.state == MeshState::Up.name())
+            .count(),
+        members: members.len(),
+        sessions: facts.summary.sessions,
+        slots: facts.summary.slots.try_into().unwrap_or(u32::MAX),
+        jobs: counts(&facts.summary),
+        progress: progress::all(facts, blobs),
+    }
+}
+
+fn counts(summary: &StateSummary) -> JobCounts {
+    let of = |phase| summary.jobs.get(&phase).copied().unwrap_or(0);
+    JobCounts {
+        waiting: of(JobPhase::Waiting) + of(JobPhase::Delayed),
+        ready: of(JobPhase::Ready),
+        running: of(JobPhase::Leased) + of(JobPhase::Cancelling),
+        done: of(JobPhase::Done),
+        dead: of(JobPhase::Dead),
+    }
+}
+
+fn problems(
+    quorum: &QuorumAnswer,
+    members: &[MemberAnswer],
+    summary: &StateSummary,
+    status: &RaftStatus,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    if !quorum.confirmed {
+        problems.push(
+            "no quorum could be confirmed: nothing is granted or promoted, running jobs go on"
+                .to_owned(),
+        );
+    }
+    if let Some(reason) = &status.dead {
+        problems.push(format!("consensus has died on this node: {reason}"));
+    }
+    for member in members
+        .iter()
+        .filter(|member| member.state != MeshState::Up.name())
+    {
+        problems.push(format!(
+            "{} ({}) is {}",
+            member.name, member.node, member.state
+        ));
+    }
+    if summary.cluster.is_some() && summary.sessions == 0 {
+        problems.push("no worker has a session: nothing runs".to_owned());
+    }
+    let dead = summary.jobs.get(&JobPhase::Dead).copied().unwrap_or(0);
+    if dead > 0 {
+        problems.push(format!(
+            "{dead} jobs are dead; `riftmesh job list --state dead` shows why"
+        ));
+    }
+    problems
+}

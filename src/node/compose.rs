@@ -1,0 +1,319 @@
+//! Puts a node together: opens what is on its disk, starts each part on its runtime, and stops them in order.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use rand::RngExt;
+use riftmesh_base::{ClusterId, Millis, NodeId, time::wall_clock};
+use riftmesh_membership::{
+    AdvertisedRole, GenerationFile, Membership, MembershipSettings, NodeMetadata,
+};
+use riftmesh_raft::RaftNode;
+use riftmesh_statemachine::roster::{NodeRecord, Role};
+use riftmesh_storage::{BlobStore, DataDir};
+use riftmesh_transport::link::SharedLink;
+use riftmesh_transport::{ClusterAuthority, QuicLink, QuicSettings};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::NodeConfig;
+use super::clients::ClientFactory;
+use super::gossip::Gossip;
+use super::handler::{NoVoter, NodeHandler};
+use super::http::{self, Answerer, Edge};
+use super::matches::Desk;
+use super::mesh::SharedMesh;
+use super::relay::Relay;
+use crate::agent::{AgentConfig, WorkerAgent};
+use crate::blobs::BlobAccess;
+use crate::client::LocalService;
+
+/// A node's certificate lives this long and is renewed at half of it.
+const CERTIFICATE_LIFE: Millis = Millis::from_secs(30 * 24 * 3_600);
+
+/// A running node.
+pub struct Node {
+    link: SharedLink,
+    membership: Membership,
+    raft: Option<RaftNode>,
+    /// Tasks that end by themselves once told to stop.
+    tasks: Vec<Task>,
+    failures: watch::Receiver<Option<String>>,
+    /// Holds the directory's lock.
+    _data: DataDir,
+}
+
+/// What every part is made from.
+pub(super) struct Parts {
+    pub config: NodeConfig,
+    pub node: NodeId,
+    pub cluster: ClusterId,
+    pub link: SharedLink,
+    pub membership: Membership,
+    pub mesh: SharedMesh,
+    pub blobs: Arc<BlobAccess>,
+    pub work: Handle,
+    pub stopping: watch::Receiver<bool>,
+    pub failed: watch::Sender<Option<String>>,
+    pub data: DataDir,
+}
+
+/// Starts a node. Must be called on the control runtime; `work` is the other one.
+///
+/// # Errors
+/// A directory, credential or address cannot be used; the text says what to do.
+pub async fn start(
+    config: NodeConfig,
+    work: Handle,
+    stopping: watch::Receiver<bool>,
+) -> anyhow::Result<Node> {
+    let mut data = DataDir::open(&config.dir, || NodeId(rand::rng().random()))?;
+    let authority = ClusterAuthority::read(&config.credential)
+        .context("the cluster's credential (--credential)")?;
+    data.join_cluster(authority.cluster())?;
+    let node = data.node();
+    let credential = authority.issue(node, CERTIFICATE_LIFE, wall_clock())?;
+    let quic =
+        QuicLink::bind(config.listen, &credential, QuicSettings::default()).context("--listen")?;
+    tokio::spawn(renew(Arc::clone(&quic), authority, node));
+    let link: SharedLink = quic;
+    let store = Arc::new(BlobStore::open(&data.blobs())?);
+    let blobs = Arc::new(BlobAccess::new(store, Arc::clone(&link), node));
+    let listener = work.spawn(http::bind(config.http)).await??;
+    let (failed, failures) = watch::channel(None);
+    let membership = start_membership(&config, &data, &link)?;
+    // Sessions name this life of the node, which it finds in its own view with the first step of the mesh.
+    let mut views = membership.subscribe();
+    views
+        .wait_for(|view| view.get(node).is_some())
+        .await
+        .map(drop)
+        .context("the mesh did not start")?;
+    let mesh: SharedMesh = Arc::new(Gossip::new(membership.clone()));
+    let cluster = data.cluster().context("the directory has no cluster")?;
+    tracing::info!(%node, name = config.name, %cluster, listen = %config.listen, http = %config.http, "starting");
+    let parts = Parts {
+        config,
+        node,
+        cluster,
+        link: Arc::clone(&link),
+        membership: membership.clone(),
+        mesh,
+        blobs,
+        work: work.clone(),
+        stopping,
+        failed,
+        data,
+    };
+    let started = match parts.config.role {
+        Role::Voter => parts.voter().await?,
+        Role::Worker => parts.worker(),
+    };
+    let Started {
+        raft,
+        clients,
+        edge,
+        mut tasks,
+    } = started;
+    tasks.extend(parts.agent(clients)?);
+    let failed = parts.failed.clone();
+    work.spawn(async move {
+        if let Err(error) = http::serve(listener, edge).await {
+            failed.send_replace(Some(format!("HTTP: {error}")));
+        }
+    });
+    Ok(Node {
+        link,
+        membership,
+        raft,
+        tasks,
+        failures,
+        _data: parts.data,
+    })
+}
+
+fn start_membership(
+    config: &NodeConfig,
+    data: &DataDir,
+    link: &SharedLink,
+) -> anyhow::Result<Membership> {
+    let metadata = NodeMetadata {
+        name: config.name.clone(),
+        role: match config.role {
+            Role::Voter => AdvertisedRole::Voter,
+            Role::Worker => AdvertisedRole::Worker,
+        },
+        slots: config.slots,
+        cuda_devices: config.cuda.len().try_into().unwrap_or(u16::MAX),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        http: Some(config.http),
+    };
+    let generations = GenerationFile::new(data.path().join("generation"));
+    let seeds = config
+        .seeds
+        .iter()
+        .copied()
+        .filter(|seed| *seed != config.listen)
+        .collect();
+    Ok(Membership::start(
+        MembershipSettings::default(),
+        Arc::clone(link),
+        data.node(),
+        config.listen,
+        generations,
+        metadata,
+        seeds,
+    )?)
+}
+
+/// Renews the node's certificate for as long as the node runs.
+async fn renew(link: Arc<QuicLink>, authority: ClusterAuthority, node: NodeId) {
+    loop {
+        tokio::time::sleep(CERTIFICATE_LIFE.duration() / 2).await;
+        let renewed = authority
+            .issue(node, CERTIFICATE_LIFE, wall_clock())
+            .and_then(|credential| link.renew(&credential));
+        match renewed {
+            Ok(()) => tracing::info!("certificate renewed"),
+            Err(error) => tracing::error!(%error, "the certificate could not be renewed"),
+        }
+    }
+}
+
+/// A task that ends by itself once the node is told to stop.
+pub(super) type Task = JoinHandle<anyhow::Result<()>>;
+
+/// What differs between a voter and a worker, once started.
+pub(super) struct Started {
+    pub raft: Option<RaftNode>,
+    pub clients: ClientFactory,
+    pub edge: Edge,
+    pub tasks: Vec<Task>,
+}
+
+impl Parts {
+    fn worker(&self) -> Started {
+        self.serve(None, Arc::new(NoVoter));
+        let clients = self.clients(None);
+        let relay = Relay {
+            node: self.node,
+            name: self.config.name.clone(),
+            client: Arc::new(clients.make()),
+            mesh: Arc::clone(&self.mesh),
+        };
+        let edge = self.edge(Arc::new(relay), &clients);
+        Started {
+            raft: None,
+            clients,
+            edge,
+            tasks: Vec::new(),
+        }
+    }
+
+    /// Begins to answer peers.
+    pub(super) fn serve(&self, raft: Option<RaftNode>, service: Arc<dyn LocalService>) {
+        let handler = NodeHandler {
+            raft,
+            service,
+            membership: self.membership.clone(),
+            blobs: Arc::clone(&self.blobs),
+        };
+        self.link.serve(Arc::new(handler));
+    }
+
+    /// What HTTP needs.
+    pub(super) fn edge(&self, answerer: Arc<dyn Answerer>, clients: &ClientFactory) -> Edge {
+        let desk = Desk {
+            node: self.node,
+            name: self.config.name.clone(),
+            client: Arc::new(clients.make()),
+            loops: self.config.loops.clone(),
+        };
+        Edge {
+            answerer,
+            desk: Arc::new(desk),
+        }
+    }
+
+    /// Makes clients; `own` are this node's service and consensus if it votes.
+    pub(super) fn clients(&self, own: Option<(Arc<dyn LocalService>, RaftNode)>) -> ClientFactory {
+        ClientFactory {
+            node: self.node,
+            mesh: Arc::clone(&self.mesh),
+            link: Arc::clone(&self.link),
+            seeds: self.config.seeds.clone(),
+            own,
+        }
+    }
+
+    /// The node as it is entered in the roster.
+    pub(super) fn record(&self) -> NodeRecord {
+        NodeRecord {
+            id: self.node,
+            name: self.config.name.clone(),
+            role: self.config.role,
+            address: self.config.listen.to_string(),
+        }
+    }
+
+    /// The worker agent, if the node offers slots.
+    fn agent(&self, clients: ClientFactory) -> anyhow::Result<Option<Task>> {
+        if self.config.slots == 0 {
+            return Ok(None);
+        }
+        let view = self.membership.view();
+        let own = view
+            .get(self.node)
+            .context("the mesh does not know its own node")?;
+        let config = AgentConfig {
+            record: self.record(),
+            generation: own.generation,
+            slots: self.config.slots,
+            cuda: self.config.cuda.clone(),
+            work_dir: self.config.dir.join("work"),
+            optimizers: self.config.dir.join("optimizers"),
+            exe: std::env::current_exe().context("cannot find this program's own file")?,
+        };
+        let session = Arc::new(clients.make());
+        let agent = WorkerAgent::new(
+            config,
+            session,
+            Box::new(move || clients.make()),
+            Arc::clone(&self.blobs),
+        );
+        let (stopping, failed) = (self.stopping.clone(), self.failed.clone());
+        Ok(Some(self.work.spawn(async move {
+            let outcome = agent.run(stopping).await;
+            if let Err(error) = &outcome {
+                failed.send_replace(Some(format!("the worker agent: {error:#}")));
+            }
+            outcome
+        })))
+    }
+}
+
+impl Node {
+    /// Pends until a part of the node dies; gives the reason.
+    pub async fn failure(&self) -> String {
+        let mut failures = self.failures.clone();
+        match failures.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Stops: jobs first, then leadership is handed over and goodbyes are said.
+    pub async fn stop(self) {
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::warn!(%error, "a task did not end well");
+            }
+        }
+        if let Some(raft) = &self.raft {
+            raft.shutdown().await;
+        }
+        self.membership.leave().await;
+        self.link.close().await;
+    }
+}

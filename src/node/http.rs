@@ -1,0 +1,169 @@
+//! The HTTP edge: JSON for people and programs, on loopback by default. Every answer says who gave it and how fresh
+//! it is (`answers::Envelope`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::extract::{Path, Query as UrlQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use riftmesh_statemachine::job::JobKind;
+use riftmesh_transport::link::BoxFuture;
+use serde::Deserialize;
+use tokio::net::TcpListener;
+
+use crate::answers::{MatchRequest, Query};
+
+/// Jobs in one list at most.
+const JOBS_LISTED_MAX: u32 = 1_000;
+
+/// What the HTTP edge needs from its node.
+pub trait Answerer: Send + Sync + 'static {
+    /// Answers a query as JSON text, well within a second and a half.
+    fn answer(&self, query: Query) -> BoxFuture<'_, Result<String, AnswerError>>;
+}
+
+/// Takes matches that people want to see played.
+pub trait MatchDesk: Send + Sync + 'static {
+    /// Enters a match into the queue; the answer lists its jobs.
+    fn submit(&self, request: MatchRequest) -> BoxFuture<'_, Result<String, AnswerError>>;
+}
+
+/// The parts of a node behind its HTTP edge.
+#[derive(Clone)]
+pub struct Edge {
+    /// Answers queries.
+    pub answerer: Arc<dyn Answerer>,
+    /// Takes matches.
+    pub desk: Arc<dyn MatchDesk>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The question or request makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// Nobody who could know can be reached now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl IntoResponse for AnswerError {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, self.to_string()).into_response()
+    }
+}
+
+type Node = State<Edge>;
+
+/// Takes the address.
+///
+/// # Errors
+/// The address is taken or not ours; the text says what to do.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot answer HTTP at {address}; stop what uses it or give another --http")
+    })
+}
+
+/// Serves until the task is dropped.
+pub async fn serve(listener: TcpListener, node: Edge) -> std::io::Result<()> {
+    axum::serve(listener, router(node)).await
+}
+
+fn router(node: Edge) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/v1/status", get(|node: Node| fixed(node, Query::Status)))
+        .route("/v1/leader", get(|node: Node| fixed(node, Query::Leader)))
+        .route("/v1/quorum", get(|node: Node| fixed(node, Query::Quorum)))
+        .route("/v1/members", get(|node: Node| fixed(node, Query::Members)))
+        .route("/v1/models", get(|node: Node| fixed(node, Query::Models)))
+        .route(
+            "/v1/progress",
+            get(|node: Node| fixed(node, Query::Progress)),
+        )
+        .route("/v1/jobs", get(jobs))
+        .route("/v1/jobs/{id}", get(job))
+        .route("/v1/models/{model}", get(model))
+        .route("/v1/matches", post(matches))
+        .with_state(node)
+}
+
+async fn fixed(State(node): Node, query: Query) -> Result<Response, AnswerError> {
+    Ok(json(node.answerer.answer(query).await?))
+}
+
+/// Query string of `/v1/jobs`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobFilter {
+    kind: Option<KindName>,
+    state: Option<String>,
+    #[serde(default = "default_limit")]
+    limit: u32,
+}
+
+/// Kinds as they are written in addresses.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum KindName {
+    Selfplay,
+    Train,
+    Evaluate,
+}
+
+fn default_limit() -> u32 {
+    100
+}
+
+async fn jobs(
+    State(node): Node,
+    UrlQuery(filter): UrlQuery<JobFilter>,
+) -> Result<Response, AnswerError> {
+    let kind = filter.kind.map(|kind| match kind {
+        KindName::Selfplay => JobKind::Selfplay,
+        KindName::Train => JobKind::Train,
+        KindName::Evaluate => JobKind::Evaluate,
+    });
+    let query = Query::Jobs {
+        kind,
+        state: filter.state,
+        limit: filter.limit.min(JOBS_LISTED_MAX),
+    };
+    Ok(json(node.answerer.answer(query).await?))
+}
+
+async fn job(State(node): Node, Path(id): Path<String>) -> Result<Response, AnswerError> {
+    let id = id
+        .parse()
+        .map_err(|error: riftmesh_base::ParseIdError| AnswerError::Invalid(error.to_string()))?;
+    Ok(json(node.answerer.answer(Query::Job(id)).await?))
+}
+
+async fn model(State(node): Node, Path(model): Path<String>) -> Result<Response, AnswerError> {
+    Ok(json(node.answerer.answer(Query::Model(model)).await?))
+}
+
+async fn matches(
+    State(node): Node,
+    Json(request): Json<MatchRequest>,
+) -> Result<Response, AnswerError> {
+    Ok(json(node.desk.submit(request).await?))
+}
+
+fn json(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}

@@ -1,0 +1,103 @@
+//! The desk for matches that people ask for: they become ordinary jobs of the cluster.
+
+use std::sync::Arc;
+
+use riftmesh_base::{JobId, Millis, NodeId};
+use riftmesh_statemachine::command::Body;
+use riftmesh_statemachine::reply::Reply;
+use riftmesh_transport::link::BoxFuture;
+
+use super::http::{AnswerError, MatchDesk};
+use crate::answers::{Envelope, MatchRequest, ReadMode};
+use crate::chores::plan::versus;
+use crate::chores::settings::LoopSettings;
+use crate::client::{CallFailure, Client};
+
+/// Before everything else: a person waits.
+const PRIORITY: u8 = 200;
+/// Games of one request.
+const GAMES_MAX: u32 = 10_000;
+/// Games of one job of a request: small, so that the slots share the match evenly.
+const GAMES_PER_JOB: u32 = 20;
+/// A person is promised an answer in two seconds.
+const DEADLINE: std::time::Duration = Millis(1_400).duration();
+
+/// Enters matches through the log, from any node.
+pub struct Desk {
+    pub node: NodeId,
+    pub name: String,
+    pub client: Arc<Client>,
+    pub loops: Vec<LoopSettings>,
+}
+
+impl Desk {
+    async fn enter(&self, request: MatchRequest) -> Result<String, AnswerError> {
+        let settings = self
+            .loops
+            .iter()
+            .find(|settings| settings.configuration == request.configuration);
+        let settings = settings.ok_or_else(|| {
+            AnswerError::Invalid(format!(
+                "this cluster does not learn {}",
+                request.configuration
+            ))
+        })?;
+        if !(1..=GAMES_MAX).contains(&request.games) {
+            return Err(AnswerError::Invalid(format!(
+                "a match takes 1 to {GAMES_MAX} games, not {}",
+                request.games
+            )));
+        }
+        let jobs = (0..request.games.div_ceil(GAMES_PER_JOB)).map(|chunk| {
+            let left = request.games - chunk * GAMES_PER_JOB;
+            // Openings are played twice with seats exchanged, so chunks are even.
+            let games = left.min(GAMES_PER_JOB).next_multiple_of(2);
+            let key = format!("asked/{}/{chunk}", request.key);
+            versus(
+                settings,
+                request.candidate.clone(),
+                request.opponent.clone(),
+                games,
+                PRIORITY,
+                key,
+            )
+        });
+        match self
+            .client
+            .propose(
+                Body::Submit {
+                    jobs: jobs.collect(),
+                },
+                DEADLINE,
+            )
+            .await
+        {
+            Ok(Reply::Submitted { jobs }) => self.wrap(jobs),
+            Ok(other) => Err(AnswerError::Unavailable(format!(
+                "unexpected answer {other:?}"
+            ))),
+            Err(CallFailure::Refused(refusal)) => Err(AnswerError::Invalid(refusal.to_string())),
+            Err(error) => Err(AnswerError::Unavailable(error.to_string())),
+        }
+    }
+
+    fn wrap(&self, jobs: Vec<JobId>) -> Result<String, AnswerError> {
+        let envelope = Envelope {
+            node: self.node,
+            name: self.name.clone(),
+            mode: ReadMode::Linearizable,
+            applied_index: None,
+            term: None,
+            leader_contact_ms: None,
+            answer: jobs,
+        };
+        serde_json::to_string(&envelope)
+            .map_err(|error| AnswerError::Unavailable(error.to_string()))
+    }
+}
+
+impl MatchDesk for Desk {
+    fn submit(&self, request: MatchRequest) -> BoxFuture<'_, Result<String, AnswerError>> {
+        Box::pin(self.enter(request))
+    }
+}

@@ -1,0 +1,59 @@
+//! What gossip knows, in the few words the rest of the node needs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use riftmesh_base::{Millis, NodeId};
+use riftmesh_statemachine::roster::Role;
+
+/// A member as gossip sees it. A hint, never a verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshMember {
+    /// Who.
+    pub node: NodeId,
+    /// Its life, rising with each restart.
+    pub generation: u64,
+    /// Its name, empty until it has been told.
+    pub name: String,
+    /// What it is for, none until it has been told.
+    pub role: Option<Role>,
+    /// Its QUIC address.
+    pub address: SocketAddr,
+    /// Its HTTP address, if it has told.
+    pub http: Option<String>,
+    /// Whether it is there.
+    pub state: MeshState,
+    /// For how long it has been in that state.
+    pub since: Millis,
+}
+
+/// Whether a member is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MeshState {
+    /// It answers.
+    Up,
+    /// It has not answered lately.
+    Suspect,
+    /// It is gone.
+    Down,
+}
+
+impl MeshState {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Suspect => "suspect",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// Reads the mesh.
+pub trait MeshView: Send + Sync + 'static {
+    /// Everybody known, this node included.
+    fn members(&self) -> Vec<MeshMember>;
+}
+
+/// Shared by the parts of a node.
+pub type SharedMesh = Arc<dyn MeshView>;

@@ -1,0 +1,271 @@
+//! What a voter answers on the client lane.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use riftmesh_base::{
+    BlobHash, Clock, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId, Token,
+};
+use riftmesh_raft::{ProposeError, RaftNode, RaftRole, SeedFact};
+use riftmesh_statemachine::State;
+use riftmesh_statemachine::command::Command;
+use riftmesh_statemachine::job::{DeviceNeed, JobKind, JobPhase, JobState};
+use riftmesh_statemachine::query::JobFilter;
+use riftmesh_transport::link::BoxFuture;
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::Answers;
+use super::mesh::SharedMesh;
+use crate::chores::sessions::SessionWatch;
+use crate::client::LocalService;
+use crate::protocol::{Holder, Located, Request, Response, WORK_WAIT_MAX};
+
+/// A command waits this long for its commit; the client repeats it after that.
+const PROPOSE_MAX: Duration = Duration::from_secs(2);
+/// A read that decides something waits this long for a confirmed index.
+const READ_MAX: Duration = Duration::from_secs(1);
+/// Ready jobs looked at to see whether one fits a waiting worker.
+const READY_LOOKED_AT: usize = 64;
+
+/// A leader's memory of its workers, from the term it was elected in.
+pub struct LeaderMemory {
+    /// The term.
+    pub term: u64,
+    /// Signs of life.
+    pub sessions: SessionWatch,
+}
+
+/// The voter's side of the client protocol.
+pub struct VoterService {
+    raft: RaftNode,
+    mesh: SharedMesh,
+    clock: Arc<dyn Clock>,
+    answers: Arc<Answers>,
+    memory: Mutex<Option<LeaderMemory>>,
+    introduction: Box<dyn Fn() -> SeedFact + Send + Sync>,
+}
+
+impl VoterService {
+    /// Serves what `raft` knows. `introduction` says what this node tells others while a cluster is being formed.
+    pub fn new(
+        raft: RaftNode,
+        mesh: SharedMesh,
+        clock: Arc<dyn Clock>,
+        answers: Arc<Answers>,
+        introduction: Box<dyn Fn() -> SeedFact + Send + Sync>,
+    ) -> Self {
+        Self {
+            raft,
+            mesh,
+            clock,
+            answers,
+            memory: Mutex::new(None),
+            introduction,
+        }
+    }
+
+    /// This leader's memory, made anew when the term is new. None on a node that does not lead.
+    pub fn with_memory<T>(&self, act: impl FnOnce(&mut LeaderMemory, Millis) -> T) -> Option<T> {
+        let status = self.raft.status();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if status.role != RaftRole::Leader {
+            *memory = None;
+            return None;
+        }
+        let now = self.clock.now();
+        let fresh = || LeaderMemory {
+            term: status.term.0,
+            sessions: SessionWatch::new(now),
+        };
+        if memory
+            .as_ref()
+            .is_none_or(|known| known.term != status.term.0)
+        {
+            *memory = Some(fresh());
+        }
+        memory.as_mut().map(|memory| act(memory, now))
+    }
+
+    async fn propose(&self, command: Command) -> Response {
+        match self.raft.propose(command, PROPOSE_MAX).await {
+            Ok((index, reply)) => Response::Applied { index, reply },
+            Err(ProposeError::NotLeader { .. }) => self.not_leader(),
+            Err(ProposeError::Overloaded { retry_after }) => Response::Overloaded { retry_after },
+            Err(error @ ProposeError::TooLarge { .. }) => Response::Invalid {
+                reason: error.to_string(),
+            },
+            Err(ProposeError::Unknown(reason)) => Response::Unknown { reason },
+            Err(ProposeError::Stopped(_)) => self.not_leader(),
+        }
+    }
+
+    fn not_leader(&self) -> Response {
+        let status = self.raft.status();
+        let leader = status.hint().filter(|hint| hint.node != status.node);
+        let hint = leader.and_then(|hint| {
+            let address = self
+                .address_of(hint.node)
+                .or_else(|| hint.address.parse().ok())?;
+            Some(Holder {
+                node: hint.node,
+                address,
+            })
+        });
+        Response::NotLeader {
+            hint,
+            term: status.term,
+        }
+    }
+
+    /// Where a node is now, by gossip.
+    fn address_of(&self, node: NodeId) -> Option<SocketAddr> {
+        self.mesh
+            .members()
+            .into_iter()
+            .find(|member| member.node == node)
+            .map(|member| member.address)
+    }
+
+    async fn keep_alive(&self, session: SessionId, held: Vec<(JobId, Token)>) -> Response {
+        if self
+            .with_memory(|memory, now| memory.sessions.heard(session, now))
+            .is_none()
+        {
+            return self.not_leader();
+        }
+        let look = |_: LogIndex, state: &State| {
+            let open = state.session(session).is_some();
+            let over = |(job, token): &(JobId, Token)| {
+                let lease = state.job_record(*job).map(|record| &record.state);
+                !matches!(lease, Some(JobState::Leased(lease)) if lease.token == *token)
+            };
+            (
+                open,
+                held.iter()
+                    .filter(|one| over(one))
+                    .map(|(job, _)| *job)
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let (open, stop) = self.raft.read(look);
+        if open && stop.is_empty() {
+            return Response::KeptAlive { stop };
+        }
+        // Bad news is given only from a state that is surely current: a new leader may not have applied everything.
+        if self.raft.linearizable(READ_MAX).await.is_err() {
+            return self.not_leader();
+        }
+        match self.raft.read(look) {
+            (true, stop) => Response::KeptAlive { stop },
+            (false, _) => Response::SessionOver,
+        }
+    }
+
+    async fn wait_work(&self, kinds: &[JobKind], slots: u16, cuda: bool) -> Response {
+        let end = Instant::now() + WORK_WAIT_MAX.duration();
+        let mut applied = self.raft.applied();
+        loop {
+            if self.raft.status().role != RaftRole::Leader {
+                return self.not_leader();
+            }
+            applied.mark_unchanged();
+            if self
+                .raft
+                .read(|_, state| work_fits(state, kinds, slots, cuda))
+            {
+                return Response::Work { ready: true };
+            }
+            match timeout_at(end, applied.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return self.not_leader(),
+                Err(_) => return Response::Work { ready: false },
+            }
+        }
+    }
+
+    async fn champion(&self, configuration: &ConfigurationName) -> Response {
+        if self.raft.linearizable(READ_MAX).await.is_err() {
+            return self.not_leader();
+        }
+        Response::Champion {
+            model: self.raft.read(|_, state| state.champion(configuration)),
+        }
+    }
+
+    fn locate(&self, configuration: &ConfigurationName, blobs: &[BlobHash]) -> Response {
+        let found: Vec<_> = self.raft.read(|_, state| {
+            let one = |blob: &BlobHash| {
+                let manifest = state
+                    .model(configuration, *blob)
+                    .map(|model| model.record.manifest);
+                let nodes = state.holders(*blob);
+                let nodes = nodes.into_iter().map(|node| {
+                    (
+                        node,
+                        state.node(node).map(|entry| entry.record.address.clone()),
+                    )
+                });
+                (*blob, manifest, nodes.collect::<Vec<_>>())
+            };
+            blobs.iter().map(one).collect()
+        });
+        let holder = |(node, roster): (NodeId, Option<String>)| {
+            let address = self.address_of(node).or_else(|| roster?.parse().ok())?;
+            Some(Holder { node, address })
+        };
+        let blobs = found
+            .into_iter()
+            .map(|(blob, manifest, nodes)| Located {
+                blob,
+                manifest,
+                holders: nodes.into_iter().filter_map(holder).collect(),
+            })
+            .collect();
+        Response::Located { blobs }
+    }
+}
+
+impl LocalService for VoterService {
+    fn handle(&self, request: Request) -> BoxFuture<'_, Response> {
+        Box::pin(async move {
+            match request {
+                Request::Propose(command) => self.propose(command).await,
+                Request::KeepAlive { session, held } => self.keep_alive(session, held).await,
+                Request::WaitWork { kinds, slots, cuda } => {
+                    self.wait_work(&kinds, slots, cuda).await
+                }
+                Request::Champion { configuration } => self.champion(&configuration).await,
+                Request::Locate {
+                    configuration,
+                    blobs,
+                } => self.locate(&configuration, &blobs),
+                Request::Query(query) => match self.answers.answer(query).await {
+                    Ok(json) => Response::Answer { json },
+                    Err(error) => Response::Invalid {
+                        reason: error.to_string(),
+                    },
+                },
+                Request::Introduce => Response::Introduction((self.introduction)()),
+            }
+        })
+    }
+}
+
+/// Whether a ready job would fit a worker with these free slots.
+fn work_fits(state: &State, kinds: &[JobKind], slots: u16, cuda: bool) -> bool {
+    if state.jobs_in(JobPhase::Ready) == 0 {
+        return false;
+    }
+    let filter = JobFilter {
+        phase: Some(JobPhase::Ready),
+        limit: READY_LOOKED_AT,
+        ..JobFilter::default()
+    };
+    state.jobs(&filter).into_iter().any(|job| {
+        let needs = &job.spec.needs;
+        kinds.contains(&job.spec.kind)
+            && needs.slots <= slots
+            && (cuda || needs.device == DeviceNeed::Any)
+    })
+}

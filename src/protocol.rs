@@ -1,0 +1,141 @@
+//! What nodes say to each other on the client lane: worker verbs, lookups and queries, in postcard.
+
+use std::net::SocketAddr;
+
+use riftmesh_base::{
+    BlobHash, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId, Term, Token,
+};
+use riftmesh_raft::SeedFact;
+use riftmesh_statemachine::command::Command;
+use riftmesh_statemachine::job::JobKind;
+use riftmesh_statemachine::reply::Reply;
+use serde::{Deserialize, Serialize};
+
+use crate::answers::Query;
+
+/// A request to a voter. What is not marked otherwise is answered by the leader only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Puts a command through the log. The command carries its origin, so repeating the request is safe.
+    Propose(Command),
+    /// A worker's sign of life. Lives in the leader's memory, never in the log.
+    KeepAlive {
+        /// The worker's session.
+        session: SessionId,
+        /// What it believes to hold.
+        held: Vec<(JobId, Token)>,
+    },
+    /// Waits until a job of one of these kinds is ready, at most [`WORK_WAIT_MAX`]. Grants nothing.
+    WaitWork {
+        /// Kinds the worker can run now.
+        kinds: Vec<JobKind>,
+        /// Slots it has free.
+        slots: u16,
+        /// Whether it has a CUDA device.
+        cuda: bool,
+    },
+    /// Which model plays for a configuration now.
+    Champion {
+        /// The configuration.
+        configuration: ConfigurationName,
+    },
+    /// Which nodes have these segments and models. Answered by any voter.
+    Locate {
+        /// Of this configuration.
+        configuration: ConfigurationName,
+        /// At most [`LOCATE_BLOBS_MAX`].
+        blobs: Vec<BlobHash>,
+    },
+    /// A question for people, answered as JSON by any voter.
+    Query(Query),
+    /// What a voter says about itself while a cluster is being formed. Answered before there is any leader.
+    Introduce,
+}
+
+/// Longest wait of one [`Request::WaitWork`].
+pub const WORK_WAIT_MAX: Millis = Millis(2_000);
+/// Blobs asked for in one [`Request::Locate`].
+pub const LOCATE_BLOBS_MAX: usize = 1_024;
+
+/// The answer to a [`Request`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// The command was applied at `index`; a refusal by the state machine is an answer too.
+    Applied {
+        /// Log index of the entry.
+        index: LogIndex,
+        /// What the state machine said.
+        reply: Reply,
+    },
+    /// The sign of life was noted.
+    KeptAlive {
+        /// Grants that are over (fenced or being cancelled): stop them.
+        stop: Vec<JobId>,
+    },
+    /// The session is not in the state: open a new one.
+    SessionOver,
+    /// Whether work is ready.
+    Work {
+        /// A claim would probably be granted.
+        ready: bool,
+    },
+    /// The champion, none while the untrained network plays.
+    Champion {
+        /// Its id.
+        model: Option<BlobHash>,
+    },
+    /// Where blobs are; a blob nobody has is not listed.
+    Located {
+        /// Those that are known.
+        blobs: Vec<Located>,
+    },
+    /// The answer to [`Request::Introduce`].
+    Introduction(SeedFact),
+    /// The answer to a query, as JSON text.
+    Answer {
+        /// An `answers::Envelope`.
+        json: String,
+    },
+    /// Not the leader. Nothing was done.
+    NotLeader {
+        /// Who is, if quorum confirms one.
+        hint: Option<Holder>,
+        /// Term of the node that answers.
+        term: Term,
+    },
+    /// Nothing was done; try again later.
+    Overloaded {
+        /// When.
+        retry_after: Millis,
+    },
+    /// The outcome is not known: it may still be applied. Repeat with the same origin.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+    /// The request breaks a rule; repeating it will not help. Nothing was done.
+    Invalid {
+        /// Which.
+        reason: String,
+    },
+}
+
+/// A segment or the weights of a model, and who has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Located {
+    /// The blob.
+    pub blob: BlobHash,
+    /// The manifest that belongs to it, if it is a model; the same nodes have it.
+    pub manifest: Option<BlobHash>,
+    /// Nodes that have it.
+    pub holders: Vec<Holder>,
+}
+
+/// A node and where it can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Holder {
+    /// The node.
+    pub node: NodeId,
+    /// Its QUIC endpoint.
+    pub address: SocketAddr,
+}
