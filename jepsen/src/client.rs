@@ -1,0 +1,141 @@
+//! The HTTP API as any client sees it, with outcomes that say what is known.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// A call is given up on after this long.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// A longer answer is refused: the lists asked for are bounded.
+const BODY_BYTES_MAX: u64 = 32 << 20;
+
+/// Why a call brought no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// It surely had no effect: nobody listened, or the request was refused as wrong.
+    Refused(String),
+    /// It may have had its effect, or still have it later.
+    Unknown(String),
+}
+
+/// A client of the API.
+#[derive(Debug, Clone)]
+pub struct Api {
+    agent: ureq::Agent,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(DEADLINE))
+            .http_status_as_error(false)
+            .max_idle_connections(0)
+            .build();
+        Self {
+            agent: config.into(),
+        }
+    }
+}
+
+impl Api {
+    /// Asks a node.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn get(&self, node: SocketAddr, path: &str) -> Result<Value, Trouble> {
+        read(self.agent.get(format!("http://{node}{path}")).call())
+    }
+
+    /// Sends something to a node.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn post(&self, node: SocketAddr, path: &str, body: &Value) -> Result<Value, Trouble> {
+        read(
+            self.agent
+                .post(format!("http://{node}{path}"))
+                .send_json(body),
+        )
+    }
+}
+
+fn read(outcome: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, Trouble> {
+    let mut response = outcome.map_err(|error| trouble(&error))?;
+    let status = response.status().as_u16();
+    let body = response.body_mut().with_config().limit(BODY_BYTES_MAX);
+    if (200..300).contains(&status) {
+        return body
+            .read_json()
+            .map_err(|error| Trouble::Unknown(error.to_string()));
+    }
+    let said = body.read_to_string().unwrap_or_default();
+    let text = format!("{status} {}", said.trim());
+    // A request that makes no sense was not carried out; anything else may have been.
+    Err(match status {
+        400..=499 => Trouble::Refused(text),
+        _ => Trouble::Unknown(text),
+    })
+}
+
+/// Only what failed before the request could leave is known to have had no effect.
+fn trouble(error: &ureq::Error) -> Trouble {
+    let text = error.to_string();
+    match error {
+        ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Trouble::Refused(text)
+        }
+        ureq::Error::ConnectionFailed
+        | ureq::Error::HostNotFound
+        | ureq::Error::Timeout(ureq::Timeout::Connect) => Trouble::Refused(text),
+        _ => Trouble::Unknown(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    /// A server for one connection that says `answer`, or nothing and hangs up.
+    fn server(answer: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4_096];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        address
+    }
+
+    /// What is not known to have failed stays possible.
+    #[test]
+    fn outcomes_say_what_is_known() {
+        let get = |answer| Api::default().get(server(answer), "/");
+        let json = "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{\"a\":1}";
+        assert_eq!(get(json).unwrap()["a"], 1);
+        assert!(matches!(
+            get("HTTP/1.1 400 Bad\r\ncontent-length: 0\r\n\r\n"),
+            Err(Trouble::Refused(_))
+        ));
+        assert!(matches!(
+            get("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n"),
+            Err(Trouble::Unknown(_))
+        ));
+        assert!(
+            matches!(get(""), Err(Trouble::Unknown(_))),
+            "the connection broke after the request"
+        );
+        let free = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        assert!(
+            matches!(Api::default().get(free, "/"), Err(Trouble::Refused(_))),
+            "nobody listens"
+        );
+    }
+}
