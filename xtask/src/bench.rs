@@ -12,7 +12,7 @@ use crate::shell;
 /// Where the figures are kept, relative to the root.
 const HISTORY: &str = "bench/history.ndjson";
 
-/// A benchmark program: an example that prints one JSON object per line on standard output.
+/// A benchmark program: an example that prints its figures on standard output, one a line, as JSON objects or for people.
 struct Program {
     folder: &'static str,
     example: &'static str,
@@ -47,7 +47,7 @@ pub struct BenchArguments {
 /// Runs the programs in release mode and appends what they print.
 ///
 /// # Errors
-/// When a program is missing or fails, prints something else than JSON objects, or the history cannot be written.
+/// When a program is missing or fails, prints nothing, or the history cannot be written.
 pub fn run(root: &Path, arguments: &BenchArguments) -> anyhow::Result<()> {
     let labels = labels(root, &arguments.date)?;
     let only = arguments.only.as_deref().unwrap_or_default();
@@ -103,16 +103,17 @@ fn machine() -> String {
     format!("{model}, {cores} cores")
 }
 
-/// The JSON lines of `output` with the labels and the program's name in front.
+/// The lines of `output`, each as a record with the labels and the program's name in front. A line for people is kept
+/// as it is under `text`.
 fn label(output: &str, program: &str, labels: &Map<String, Value>) -> anyhow::Result<String> {
     let mut lines = String::new();
     for line in output.lines().filter(|line| !line.trim().is_empty()) {
-        let figures: Map<String, Value> = serde_json::from_str(line).with_context(|| {
-            format!("`{program}` printed a line that is not a JSON object: {line}")
-        })?;
         let mut record = labels.clone();
         record.insert("program".into(), program.into());
-        record.insert("figures".into(), figures.into());
+        match serde_json::from_str::<Map<String, Value>>(line) {
+            Ok(figures) => record.insert("figures".into(), figures.into()),
+            Err(_) => record.insert("text".into(), line.trim().into()),
+        };
         lines.push_str(&Value::from(record).to_string());
         lines.push('\n');
     }
@@ -155,17 +156,25 @@ mod tests {
     fn figures_are_labelled() {
         let mut labels = Map::new();
         labels.insert("date".into(), "2026-01-02".into());
-        let lines = label("{\"p50_ms\":1.5}\n", "raft/commit_bench", &labels).unwrap();
-        let value: Value = serde_json::from_str(lines.trim()).unwrap();
-        assert_eq!(value["date"], "2026-01-02");
-        assert_eq!(value["program"], "raft/commit_bench");
-        assert_eq!(value["figures"]["p50_ms"], 1.5);
+        let output = "{\"p50_ms\":1.5}\n\n  8 clients: 900/s\n";
+        let lines = label(output, "raft/commit_bench", &labels).unwrap();
+        let values: Vec<Value> = lines
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect();
+        assert_eq!(values.len(), 2);
+        assert!(
+            values
+                .iter()
+                .all(|v| v["date"] == "2026-01-02" && v["program"] == "raft/commit_bench")
+        );
+        assert_eq!(values[0]["figures"]["p50_ms"], 1.5);
+        assert_eq!(values[1]["text"], "8 clients: 900/s");
     }
 
-    /// A program that prints prose, or nothing, is an error and not an empty record.
+    /// A program that prints nothing is an error and not an empty record.
     #[test]
-    fn prose_is_refused() {
-        assert!(label("1.5 ms\n", "x", &Map::new()).is_err());
+    fn silence_is_refused() {
         assert!(label("\n", "x", &Map::new()).is_err());
         assert!(parse_date("yesterday").is_err());
         assert!(parse_date("2026-01-02").is_ok());

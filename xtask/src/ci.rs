@@ -16,6 +16,15 @@ pub fn run(root: &Path) -> anyhow::Result<()> {
     step("tidy");
     tidy::run(root)?;
 
+    step("deny");
+    deny(root)
+}
+
+/// Clippy and the documentation, with every warning an error.
+///
+/// # Errors
+/// Names the tool that is missing, or the check that failed.
+pub fn lint(root: &Path) -> anyhow::Result<()> {
     step("clippy");
     let setup = "install it with `rustup component add clippy`";
     if !shell::answers("cargo", &["clippy", "--version"]) {
@@ -36,9 +45,7 @@ pub fn run(root: &Path) -> anyhow::Result<()> {
     step("docs");
     let docs = ["doc", "--locked", "--workspace", "--no-deps"];
     shell::run(root, "cargo", &docs, &[("RUSTDOCFLAGS", "-D warnings")], "")?;
-
-    step("deny");
-    deny(root)
+    Ok(())
 }
 
 /// Licences, bans and duplicate sources, where `cargo-deny` is installed: it is the one tool of this list that does

@@ -1,4 +1,4 @@
-//! Repository chores, in the product's language: `cargo xtask ci | tidy | bench`.
+//! Repository chores, in the product's language: `cargo xtask ci | lint | tidy | bench`.
 //!
 //! None of them edits the sources; `bench` appends to `bench/history.ndjson`.
 
@@ -22,8 +22,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Everything that is checked before a change lands, short of the tests: format, tidy, clippy, docs, deny.
+    /// What has to pass before a change lands, short of the tests and of `lint`: format, tidy, deny.
     Ci,
+    /// Clippy and the documentation, with every warning an error.
+    Lint,
     /// The rules of this repository that no other tool knows: crate graph, file lengths, banned names, links.
     Tidy,
     /// Runs the benchmark programs and appends their figures to `bench/history.ndjson`.
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     let root = repository_root();
     let outcome = match Arguments::parse().chore {
         Chore::Ci => ci::run(&root),
+        Chore::Lint => ci::lint(&root),
         Chore::Tidy => tidy::run(&root),
         Chore::Bench(arguments) => bench::run(&root, &arguments),
     };

@@ -21,10 +21,13 @@ impl SourceFile {
         self.path.ends_with(".rs")
     }
 
-    /// Whether it is compiled for tests only, by its name: `tests.rs`, `*_tests.rs`, or in a `tests` folder of a crate.
+    /// Whether it is compiled for tests only, by its name: `tests.rs`, `*_tests.rs`, a conformance `suite.rs` or
+    /// `*_suite.rs`, or in a `tests` folder of a crate.
     pub fn is_test(&self) -> bool {
         let name = self.path.rsplit('/').next().unwrap_or_default();
-        name == "tests.rs" || name.ends_with("_tests.rs") || self.path.contains("/tests/")
+        let stem = name.trim_end_matches(".rs");
+        let named = |kind: &str| stem == kind || stem.ends_with(&format!("_{kind}"));
+        named("tests") || named("suite") || self.path.contains("/tests/")
     }
 }
 
