@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use riftmesh_statemachine::job::JobRecord;
 
 use super::ask::{AskError, Asker};
-use super::output::{data, table, talk};
+use super::output::{data, json, table, talk};
 use super::query::ask_and_print;
 use super::{AskArgs, Exit};
 use crate::answers::Envelope;
@@ -36,6 +36,13 @@ pub enum JobCommand {
     },
     /// Everything about one job
     Show {
+        /// Such as `j42`
+        id: String,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Stop a job; what it has made so far does not count
+    Cancel {
         /// Such as `j42`
         id: String,
         #[command(flatten)]
@@ -85,6 +92,7 @@ pub fn run(command: JobCommand) -> anyhow::Result<Exit> {
         JobCommand::Show { id, ask } => {
             ask_and_print(&ask, &format!("/v1/jobs/{id}"), print_job, |_| Exit::Ok)
         }
+        JobCommand::Cancel { id, ask } => cancel(&id, &ask),
         JobCommand::Watch { ask } => watch(&ask),
         JobCommand::Exec => Ok(if crate::job::exec::run() {
             Exit::Ok
@@ -153,6 +161,24 @@ fn print_job(job: &JobRecord) {
             "  made      {}",
             serde_json::to_string(output).unwrap_or_else(|error| error.to_string())
         ));
+    }
+}
+
+fn cancel(id: &str, ask: &AskArgs) -> anyhow::Result<Exit> {
+    let path = format!("/v1/jobs/{id}/cancel");
+    match Asker::new(&ask.addr).post::<riftmesh_base::JobId>(&path, &()) {
+        Ok(envelope) if ask.json => json(&envelope).map(|()| Exit::Ok),
+        Ok(envelope) => {
+            data(&format!("{} is cancelled", envelope.answer));
+            Ok(Exit::Ok)
+        }
+        Err(error) => {
+            talk(&format!("error: {error}"));
+            Ok(match error {
+                AskError::Unreachable(_) => Exit::Unreachable,
+                AskError::Refused(_) => Exit::Failed,
+            })
+        }
     }
 }
 

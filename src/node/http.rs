@@ -10,6 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use riftmesh_base::JobId;
 use riftmesh_statemachine::job::JobKind;
 use riftmesh_transport::link::BoxFuture;
 use serde::Deserialize;
@@ -30,6 +31,8 @@ pub trait Answerer: Send + Sync + 'static {
 pub trait MatchDesk: Send + Sync + 'static {
     /// Enters a match into the queue; the answer lists its jobs.
     fn submit(&self, request: MatchRequest) -> BoxFuture<'_, Result<String, AnswerError>>;
+    /// Cancels a job; the answer is its id.
+    fn cancel(&self, job: JobId) -> BoxFuture<'_, Result<String, AnswerError>>;
 }
 
 /// The parts of a node behind its HTTP edge.
@@ -98,6 +101,7 @@ fn router(node: Edge) -> Router {
         .route("/v1/jobs", get(jobs))
         .route("/v1/jobs/{id}", get(job))
         .route("/v1/models/{model}", get(model))
+        .route("/v1/jobs/{id}/cancel", post(cancel))
         .route("/v1/matches", post(matches))
         .with_state(node)
 }
@@ -147,10 +151,16 @@ async fn jobs(
 }
 
 async fn job(State(node): Node, Path(id): Path<String>) -> Result<Response, AnswerError> {
-    let id = id
-        .parse()
-        .map_err(|error: riftmesh_base::ParseIdError| AnswerError::Invalid(error.to_string()))?;
-    Ok(json(node.answerer.answer(Query::Job(id)).await?))
+    Ok(json(node.answerer.answer(Query::Job(job_id(&id)?)).await?))
+}
+
+async fn cancel(State(node): Node, Path(id): Path<String>) -> Result<Response, AnswerError> {
+    Ok(json(node.desk.cancel(job_id(&id)?).await?))
+}
+
+fn job_id(text: &str) -> Result<JobId, AnswerError> {
+    text.parse()
+        .map_err(|error: riftmesh_base::ParseIdError| AnswerError::Invalid(error.to_string()))
 }
 
 async fn model(State(node): Node, Path(model): Path<String>) -> Result<Response, AnswerError> {

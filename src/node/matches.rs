@@ -6,6 +6,7 @@ use riftmesh_base::{JobId, Millis, NodeId};
 use riftmesh_statemachine::command::Body;
 use riftmesh_statemachine::reply::Reply;
 use riftmesh_transport::link::BoxFuture;
+use serde::Serialize;
 
 use super::http::{AnswerError, MatchDesk};
 use crate::answers::{Envelope, MatchRequest, ReadMode};
@@ -81,7 +82,15 @@ impl Desk {
         }
     }
 
-    fn wrap(&self, jobs: Vec<JobId>) -> Result<String, AnswerError> {
+    async fn withdraw(&self, job: JobId) -> Result<String, AnswerError> {
+        match self.client.propose(Body::Cancel { job }, DEADLINE).await {
+            Ok(_) => self.wrap(job),
+            Err(CallFailure::Refused(refusal)) => Err(AnswerError::Invalid(refusal.to_string())),
+            Err(error) => Err(AnswerError::Unavailable(error.to_string())),
+        }
+    }
+
+    fn wrap<T: Serialize>(&self, answer: T) -> Result<String, AnswerError> {
         let envelope = Envelope {
             node: self.node,
             name: self.name.clone(),
@@ -89,7 +98,7 @@ impl Desk {
             applied_index: None,
             term: None,
             leader_contact_ms: None,
-            answer: jobs,
+            answer,
         };
         serde_json::to_string(&envelope)
             .map_err(|error| AnswerError::Unavailable(error.to_string()))
@@ -99,5 +108,9 @@ impl Desk {
 impl MatchDesk for Desk {
     fn submit(&self, request: MatchRequest) -> BoxFuture<'_, Result<String, AnswerError>> {
         Box::pin(self.enter(request))
+    }
+
+    fn cancel(&self, job: JobId) -> BoxFuture<'_, Result<String, AnswerError>> {
+        Box::pin(self.withdraw(job))
     }
 }

@@ -188,6 +188,10 @@ impl Report {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        for job in waiting.iter().flat_map(|one| &one.jobs) {
+            // Those that are done refuse it, and the cluster may be gone: neither matters to somebody who leaves.
+            drop(asker.post::<JobId>(&format!("/v1/jobs/{job}/cancel"), &()));
+        }
         complete && waiting.is_empty()
     }
 
