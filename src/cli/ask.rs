@@ -119,7 +119,14 @@ impl Asker {
                         .read_to_string()
                         .unwrap_or_else(|error| error.to_string());
                     if status.is_client_error() {
-                        return Err(AskError::Refused(text));
+                        let said = if text.is_empty() {
+                            format!(
+                                "{address} answered {status}; is it another version of riftmesh?"
+                            )
+                        } else {
+                            text
+                        };
+                        return Err(AskError::Refused(said));
                     }
                     failures.push_str(&format!("  {address}: {status}: {text}\n"));
                 }
