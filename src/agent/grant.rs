@@ -8,7 +8,7 @@ use anyhow::Context;
 use riftmesh_base::{BlobHash, NodeId};
 use riftmesh_statemachine::command::{Body, Loss};
 use riftmesh_statemachine::job::{Grant, MatchRecord, ModelRecord, Output, SegmentRecord};
-use riftmesh_statemachine::reply::Reply;
+use riftmesh_statemachine::reply::{Refusal, Reply};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -273,7 +273,26 @@ impl GrantRunner {
         };
         match self.client.propose(body, patience).await {
             Ok(_) => tracing::info!(%job, "told the log"),
+            // The grant stands and its outcome does not: without another word the job would be held for ever.
+            Err(CallFailure::Refused(
+                refusal @ (Refusal::Invalid(_) | Refusal::Conflict(_) | Refusal::Full { .. }),
+            )) => self.fail_refused(grant, &refusal).await,
             Err(error) => tracing::warn!(%job, %error, "the end of the job could not be told"),
+        }
+    }
+
+    /// The log refused the outcome, though the grant is current: the attempt has failed.
+    async fn fail_refused(&self, grant: &Grant, refusal: &Refusal) {
+        let job = grant.job;
+        tracing::warn!(%job, %refusal, "the log refused the outcome");
+        let body = Body::Fail {
+            job,
+            token: grant.token,
+            error: cut(format!("the outcome was refused: {refusal}")),
+            retry: matches!(refusal, Refusal::Full { .. }),
+        };
+        if let Err(error) = self.client.propose(body, deadlines::COMMAND).await {
+            tracing::warn!(%job, %error, "the failure could not be told");
         }
     }
 }

@@ -43,6 +43,11 @@ impl Desk {
                 request.configuration
             ))
         })?;
+        if request.candidate == request.opponent {
+            return Err(AnswerError::Invalid(
+                "a player does not play against itself".to_owned(),
+            ));
+        }
         if !(1..=GAMES_MAX).contains(&request.games) {
             return Err(AnswerError::Invalid(format!(
                 "a match takes 1 to {GAMES_MAX} games, not {}",

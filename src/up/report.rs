@@ -139,6 +139,10 @@ impl Report {
             ),
         ];
         for (label, goal, candidate, opponent) in wanted {
+            if candidate == opponent {
+                view.event(&format!("{label}: not played, there is no champion yet"));
+                continue;
+            }
             match self.ask(asker, &label, goal, candidate, opponent, games) {
                 Ok(asked) => waiting.push(asked),
                 Err(error) => view.event(&format!("{label}: {error}")),
