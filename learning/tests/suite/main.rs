@@ -8,3 +8,4 @@ mod checkpoints;
 mod common;
 mod games;
 mod networks;
+mod training;

@@ -1,0 +1,108 @@
+//! Training: it fits what it is shown, it is reproducible, and it resumes.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use riftmesh_base::Seed;
+use riftmesh_learning::checkpoint::{Checkpoint, optimizer_from_bytes};
+use riftmesh_learning::optimizer::OptimizerSettings;
+use riftmesh_learning::train::{TrainError, TrainJob, TrainOutcome, TrainSettings, train};
+use riftmesh_learning::{Backend, NetShape};
+
+use crate::common::{hex8, job, segment};
+
+fn training(segments: Vec<PathBuf>, steps: u64) -> TrainJob {
+    TrainJob {
+        configuration: hex8(),
+        shape: NetShape::Tiny,
+        segments,
+        parent: None,
+        optimizer: None,
+        seed: Seed(21),
+        settings: TrainSettings {
+            batch: 32,
+            steps_max: steps,
+            reuse_max: 1e6,
+            validation_share: 0.0,
+            ..TrainSettings::default()
+        },
+        revision: "test".to_owned(),
+    }
+}
+
+fn run(job: &TrainJob) -> TrainOutcome {
+    train(job, Backend::Cpu, &mut |_| {}, &AtomicBool::new(false)).unwrap()
+}
+
+/// One game's rows are learned until little but the targets' own entropy is left. The full acceptance (256 rows, within
+/// 0.05) is the example `overfit` in a release build; this keeps the gradient path honest in seconds.
+#[test]
+fn one_game_is_learned_by_heart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job = training(
+        vec![segment(&job(hex8(), 1, 4, 1), folder.path(), "s")],
+        120,
+    );
+    job.settings.optimizer = OptimizerSettings {
+        rate: 4e-3,
+        warmup_steps: 10,
+        decay: 0.0,
+        ..OptimizerSettings::default()
+    };
+    let mut first = None;
+    let mut progress = |progress: riftmesh_learning::train::TrainProgress| {
+        first.get_or_insert(progress.losses);
+    };
+    let outcome = train(&job, Backend::Cpu, &mut progress, &AtomicBool::new(false)).unwrap();
+    let gap = |losses: riftmesh_learning::loss::HeadLosses| losses.policy - losses.policy_entropy;
+    let (before, after) = (gap(first.unwrap()), gap(outcome.training));
+    assert!(after < 0.35 * before, "policy gap {before} to {after}");
+    assert!(outcome.training.value < 0.2, "{:?}", outcome.training);
+}
+
+/// The same seed and segments give the same checkpoint, twice; resumed training goes on from where it stopped.
+#[test]
+fn training_is_reproducible_and_resumes() {
+    let folder = tempfile::tempdir().unwrap();
+    let segments = vec![segment(&job(hex8(), 1, 2, 2), folder.path(), "s")];
+    let first = run(&training(segments.clone(), 3));
+    let again = run(&training(segments.clone(), 3));
+    assert_eq!(first.checkpoint, again.checkpoint);
+    assert_eq!(first.optimizer, again.optimizer);
+
+    let manifest = first.checkpoint.manifest_bytes();
+    let parent = Checkpoint::from_bytes(&manifest, &first.checkpoint.weights_bytes()).unwrap();
+    let state = optimizer_from_bytes(
+        &first.optimizer_bytes(),
+        parent.weights.values.len(),
+        parent.manifest.weights,
+    );
+    let mut more = training(segments.clone(), 2);
+    more.settings.reuse_max = 1e6;
+    more.optimizer = Some(state.unwrap());
+    more.parent = Some(parent);
+    // A second segment makes new rows; without any the run takes a single step.
+    more.segments
+        .push(segment(&job(hex8(), 1, 2, 3), folder.path(), "t"));
+    let resumed = run(&more);
+    let manifest = &resumed.checkpoint.manifest;
+    assert_eq!((manifest.steps, resumed.optimizer.steps), (5, 5));
+    assert_eq!(manifest.parent, Some(first.checkpoint.manifest.weights));
+    assert_eq!(manifest.data.segments, 2);
+    assert_eq!(resumed.checkpoint, run(&more).checkpoint);
+}
+
+/// A run without anything to learn says why instead of shipping a network.
+#[test]
+fn nothing_to_learn_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = segment(&job(hex8(), 1, 2, 4), folder.path(), "s");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let job = training(vec![path], 1);
+    let error = train(&job, Backend::Cpu, &mut |_| {}, &AtomicBool::new(false)).unwrap_err();
+    assert!(matches!(error, TrainError::NoRows { .. }), "{error}");
+    assert!(error.to_string().contains("Damaged"), "{error}");
+}
