@@ -1,7 +1,8 @@
 //! The whole loop in one process: self-play, training, matches, for a given number of minutes. For tuning.
 //!
 //! `cargo run --release -p riftmesh-learning --example loop -- hex8_2p 5 2 96 4`
-//! (configuration, minutes, self-play threads, games per round, training rows per new row)
+//! (configuration, minutes, self-play threads, games per round, training rows per new row, share of the search's opinion
+//! in value targets, scale of values in the search, rounds whose games the heuristic plays)
 
 use std::error::Error;
 use std::io::Write;
@@ -11,14 +12,16 @@ use std::time::Instant;
 
 use riftmesh_base::{JobId, Seed};
 use riftmesh_learning::arena::{MatchPlayer, MatchSettings, play_match};
+use riftmesh_learning::evaluator::CountingEvaluator;
 use riftmesh_learning::optimizer::OptimizerState;
 use riftmesh_learning::segment::SegmentWriter;
 use riftmesh_learning::selfplay::{SelfPlayJob, SelfPlayProgress, SelfPlaySettings, play};
 use riftmesh_learning::stats::MatchScore;
+use riftmesh_learning::teacher::HeuristicEvaluator;
 use riftmesh_learning::train::{TrainJob, TrainOutcome, TrainSettings, train, untrained};
 use riftmesh_learning::{Backend, Checkpoint, NetEvaluator, NetShape};
 use riftmesh_rules::Configuration;
-use riftmesh_search::SearchSettings;
+use riftmesh_search::{Algorithm, GumbelSettings, SearchSettings};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -27,6 +30,9 @@ struct Loop {
     threads: u64,
     games: u64,
     reuse: f64,
+    search_share: f32,
+    search: SearchSettings,
+    taught: u64,
     folder: PathBuf,
     segments: Vec<PathBuf>,
     model: Checkpoint,
@@ -46,6 +52,9 @@ fn main() -> Outcome<()> {
         threads: argument(2, "2").parse()?,
         games: argument(3, "96").parse()?,
         reuse: argument(4, "4").parse()?,
+        search_share: argument(5, "0").parse()?,
+        search: search(argument(6, "1").parse()?),
+        taught: argument(7, "1").parse()?,
         folder: folder.path().to_owned(),
         segments: Vec::new(),
         model: untrained(configuration, NetShape::Tiny, Seed(1), "example"),
@@ -69,6 +78,15 @@ fn main() -> Outcome<()> {
         percent(searched),
         percent(before)
     ))
+}
+
+fn search(scale: f64) -> SearchSettings {
+    let mut gumbel = GumbelSettings::default();
+    gumbel.transform.scale = scale;
+    SearchSettings {
+        simulations: 16,
+        algorithm: Algorithm::Gumbel(gumbel),
+    }
 }
 
 fn percent(score: MatchScore) -> String {
@@ -101,9 +119,10 @@ impl Loop {
                 (number, self.folder.join(format!("segment-{number}")))
             })
             .collect();
+        let taught = round <= self.taught;
         let results: Vec<Result<SelfPlayProgress, String>> = std::thread::scope(|scope| {
             let worker = |(number, path): &(u64, PathBuf)| {
-                self.play_segment(*number, path)
+                self.play_segment(*number, path, taught)
                     .map_err(|error| error.to_string())
             };
             let handles: Vec<_> = workers
@@ -131,7 +150,7 @@ impl Loop {
         ))
     }
 
-    fn play_segment(&self, number: u64, path: &Path) -> Outcome<SelfPlayProgress> {
+    fn play_segment(&self, number: u64, path: &Path, taught: bool) -> Outcome<SelfPlayProgress> {
         let job = SelfPlayJob {
             configuration: self.configuration,
             job: JobId(number),
@@ -139,16 +158,20 @@ impl Loop {
             model: Some(self.model.manifest.weights),
             settings: SelfPlaySettings {
                 games: self.games / self.threads,
+                search: self.search,
                 ..SelfPlaySettings::default()
             },
         };
-        let mut evaluator =
+        let mut network =
             NetEvaluator::from_checkpoint(&self.model, self.configuration, Backend::Cpu)?;
+        let mut teacher = HeuristicEvaluator::default();
+        let evaluator: &mut dyn CountingEvaluator =
+            if taught { &mut teacher } else { &mut network };
         let mut writer = SegmentWriter::create(path, &job.header())?;
         let stop = AtomicBool::new(false);
         let progress = play(
             &job,
-            &mut evaluator,
+            evaluator,
             &mut |game| writer.push(&game),
             &mut |_| {},
             &stop,
@@ -161,6 +184,7 @@ impl Loop {
         let begin = Instant::now();
         let settings = TrainSettings {
             reuse_max: self.reuse,
+            search_share: self.search_share,
             ..TrainSettings::default()
         };
         let job = TrainJob {

@@ -47,6 +47,12 @@ impl EvaluatorCounts {
     }
 }
 
+/// An evaluator that says how much it has done.
+pub trait CountingEvaluator: Evaluator<Decision> {
+    /// Counters since the evaluator was made.
+    fn counts(&self) -> EvaluatorCounts;
+}
+
 /// Positions remembered per generation; two generations are kept.
 const CACHE_POSITIONS: usize = 8_192;
 
@@ -98,11 +104,6 @@ impl NetEvaluator {
     ) -> Result<Self, CheckpointError> {
         check_fits(checkpoint, configuration)?;
         Ok(Self::new(&checkpoint.weights, configuration, backend))
-    }
-
-    /// Counters since the evaluator was made.
-    pub fn counts(&self) -> EvaluatorCounts {
-        self.counts
     }
 
     fn remembered(&self, key: u64) -> Option<&Evaluation> {
@@ -185,6 +186,12 @@ impl Evaluator<Decision> for NetEvaluator {
             }
         }
         answers.into_iter().flatten().collect()
+    }
+}
+
+impl CountingEvaluator for NetEvaluator {
+    fn counts(&self) -> EvaluatorCounts {
+        self.counts
     }
 }
 

@@ -25,6 +25,7 @@ pub mod rows;
 pub mod segment;
 pub mod selfplay;
 pub mod stats;
+pub mod teacher;
 pub mod train;
 pub mod weights;
 pub mod window;

@@ -20,7 +20,7 @@ pub struct TrainingRow {
     pub globals: Vec<f32>,
     /// Every legal action's dense index with its probability in the target.
     pub policy: Vec<(u32, f32)>,
-    /// One-hot winner.
+    /// The winner, or a mixture of the winner with what the search expected; sums to 1.
     pub value: [f32; SEATS],
     /// For every square: 0 nobody, 1 + slot of the final owner; 255 off the board.
     pub owner: Vec<u8>,
@@ -36,7 +36,16 @@ pub struct TrainingRow {
 pub const ABSENT: u8 = u8::MAX;
 
 /// The training rows of a game, all turned by the same symmetry drawn from `rng`.
-pub fn rows(game: &GameRecord, replayed: &ReplayedGame, rng: &mut impl Rng) -> Vec<TrainingRow> {
+///
+/// `search_share` (0 to 1) is the share of the search's root value in the value target; the rest is the winner. All rows
+/// of a game have the same winner, so with few games a network can learn the games by heart; the search's opinion differs
+/// from row to row and is less noisy, but only as good as the network that searched.
+pub fn rows(
+    game: &GameRecord,
+    replayed: &ReplayedGame,
+    search_share: f32,
+    rng: &mut impl Rng,
+) -> Vec<TrainingRow> {
     let symmetries = Symmetry::of(replayed.end.configuration().board());
     let symmetry = &symmetries[rng.random_range(0..symmetries.len())];
     let records = game
@@ -48,10 +57,26 @@ pub fn rows(game: &GameRecord, replayed: &ReplayedGame, rng: &mut impl Rng) -> V
         let decision = &replayed.decisions[number];
         let exchanged = number < replayed.before_swap;
         let identity = &symmetries[0];
-        turned_row(decision, record, replayed, exchanged, symmetry)
-            .or_else(|| turned_row(decision, record, replayed, exchanged, identity))
+        let mut row = turned_row(decision, record, replayed, exchanged, symmetry)
+            .or_else(|| turned_row(decision, record, replayed, exchanged, identity))?;
+        let expected = expected_values(decision, record)?;
+        for (value, expected) in row.value.iter_mut().zip(expected) {
+            *value += search_share * (expected - *value);
+        }
+        Some(row)
     };
     records.filter_map(row).collect()
+}
+
+/// What the search expected at the root, relative to the decider.
+fn expected_values(decision: &Decision, record: &DecisionRecord) -> Option<[f32; SEATS]> {
+    let players = decision.position().configuration().players();
+    let decider = decision.decider()?.index();
+    let mut values = [0.0; SEATS];
+    for (slot, value) in values.iter_mut().take(players).enumerate() {
+        *value = record.values[(decider + slot) % players];
+    }
+    Some(values)
 }
 
 /// The row turned by `symmetry`; none where a rule that is not symmetric (recovery's first axis) offers other choices

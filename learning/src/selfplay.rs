@@ -12,15 +12,15 @@ use riftmesh_base::{BlobHash, JobId, Seed};
 use riftmesh_rules::{Action, Configuration, Position, RuleOptions};
 use riftmesh_search::temperature::{relative_entropy, sample};
 use riftmesh_search::{
-    Algorithm, Evaluation, Evaluator, Leaf, Search, SearchOutcome, SearchSettings, Step,
-    TemperatureContext, TemperatureSchedule,
+    Algorithm, Evaluation, Leaf, Search, SearchOutcome, SearchSettings, Step, TemperatureContext,
+    TemperatureSchedule,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{CODEC_VERSION, Codec};
 use crate::decision::{Choice, Decision};
 use crate::encode::ENCODER_VERSION;
-use crate::evaluator::{EvaluatorCounts, NetEvaluator};
+use crate::evaluator::{CountingEvaluator, EvaluatorCounts};
 use crate::record::{
     DecisionRecord, FLAG_ROW, FLAG_SAMPLED, GameRecord, RULES_VERSION, SegmentHeader,
 };
@@ -71,7 +71,7 @@ pub struct SelfPlayJob {
     pub job: JobId,
     /// Seed of the job.
     pub seed: Seed,
-    /// The model that plays, none for an untrained one.
+    /// The model that plays, none for an untrained one or the heuristic.
     pub model: Option<BlobHash>,
     /// Settings.
     pub settings: SelfPlaySettings,
@@ -116,7 +116,7 @@ pub struct SelfPlayProgress {
 /// What `finished` fails with.
 pub fn play(
     job: &SelfPlayJob,
-    evaluator: &mut NetEvaluator,
+    evaluator: &mut dyn CountingEvaluator,
     finished: &mut dyn FnMut(GameRecord) -> Result<(), SegmentError>,
     progress: &mut dyn FnMut(SelfPlayProgress),
     stop: &AtomicBool,
@@ -154,7 +154,11 @@ pub fn play(
 
 /// Plays game `number` of the job by itself. With the CPU evaluator and the same model it is the game that [`play`] hands
 /// out under that number, bit by bit: the check of a sample of games against a worker that is not trusted.
-pub fn play_again(job: &SelfPlayJob, number: u64, evaluator: &mut NetEvaluator) -> GameRecord {
+pub fn play_again(
+    job: &SelfPlayJob,
+    number: u64,
+    evaluator: &mut dyn CountingEvaluator,
+) -> GameRecord {
     let mut table = Table::new(job, number);
     while table.search.is_some() {
         evaluate(std::slice::from_mut(&mut table), evaluator);
@@ -164,7 +168,7 @@ pub fn play_again(job: &SelfPlayJob, number: u64, evaluator: &mut NetEvaluator) 
 }
 
 /// Evaluates what the searches wait for, all in one call.
-fn evaluate(tables: &mut [Table], evaluator: &mut NetEvaluator) {
+fn evaluate(tables: &mut [Table], evaluator: &mut dyn CountingEvaluator) {
     let leaves: Vec<Leaf<'_, Decision>> = tables
         .iter()
         .filter_map(|table| table.search.as_ref())

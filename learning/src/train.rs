@@ -41,6 +41,9 @@ pub struct TrainSettings {
     pub optimizer: OptimizerSettings,
     /// Weights of the heads.
     pub loss: LossWeights,
+    /// Share of the search's root value in the value target, 0 to 1; the rest is the winner. Validation always uses the
+    /// winner alone.
+    pub search_share: f32,
     /// How far back the run looks.
     pub window: WindowSettings,
     /// Share of the games kept for validation.
@@ -61,6 +64,7 @@ impl Default for TrainSettings {
             reuse_max: 4.0,
             optimizer: OptimizerSettings::default(),
             loss: LossWeights::default(),
+            search_share: 0.0,
             window: WindowSettings::default(),
             validation_share: 0.05,
             validation_rows_max: 512,
@@ -293,7 +297,8 @@ impl<'a> Run<'a> {
             job,
             frame: Frame::of(job.configuration.board()),
             device: backend.device().autodiff(),
-            stream: RowStream::new(job.configuration, &data.training, seed),
+            stream: RowStream::new(job.configuration, &data.training, seed)
+                .with_search_share(job.settings.search_share),
             validation: check.draw(available.min(job.settings.validation_rows_max)),
             first_step: optimizer.steps,
             average,

@@ -93,6 +93,7 @@ const POOL_ROWS: usize = 4_096;
 pub struct RowStream<'a> {
     configuration: Configuration,
     games: &'a [WindowGame],
+    search_share: f32,
     order: Vec<usize>,
     pool: Vec<TrainingRow>,
     rng: Xoshiro256PlusPlus,
@@ -104,10 +105,18 @@ impl<'a> RowStream<'a> {
         Self {
             configuration,
             games,
+            search_share: 0.0,
             order: Vec::new(),
             pool: Vec::new(),
             rng: Xoshiro256PlusPlus::seed_from_u64(seed.derive("rows", 0).0),
         }
+    }
+
+    /// The stream with this share of the search's opinion in the value targets; see [`rows`].
+    #[must_use]
+    pub fn with_search_share(mut self, share: f32) -> Self {
+        self.search_share = share;
+        self
     }
 
     /// The next `count` rows; fewer (none) only when the games have no rows at all.
@@ -140,9 +149,11 @@ impl<'a> RowStream<'a> {
         let game = &self.games[index];
         // The gate replayed every game before; one that fails now was changed in memory.
         match replay(self.configuration, game.options, &game.record) {
-            Ok(replayed) => self
-                .pool
-                .extend(rows(&game.record, &replayed, &mut self.rng)),
+            Ok(replayed) => {
+                let share = self.search_share;
+                self.pool
+                    .extend(rows(&game.record, &replayed, share, &mut self.rng));
+            }
             Err(reject) => panic!("game {} passed the gate and fails now: {reject}", game.id),
         }
     }

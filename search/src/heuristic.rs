@@ -10,6 +10,8 @@ use riftmesh_rules::{
     Action, Cell, CellContent, PLAYERS_MAX, Phase, Position, ProcessableRegion, Seat,
 };
 
+use crate::values::SeatValues;
+
 /// Changes whenever the heuristic player would play differently.
 pub const HEURISTIC_VERSION: u16 = 1;
 
@@ -135,6 +137,24 @@ fn position_score(position: &Position, seat: Seat) -> f64 {
         .map(|other| standings[other.index()])
         .fold(f64::NEG_INFINITY, f64::max);
     standings[seat.index()] - strongest
+}
+
+/// Each seat's chance of winning as the features have it: the softmax of the standings over `temperature`, or the
+/// result of a finished game. At temperature 3 a lead of 15 % of the rings that win is worth a chance of 73 % against one
+/// rival.
+pub fn heuristic_values(position: &Position, temperature: f64) -> SeatValues {
+    if let Some(outcome) = position.outcome() {
+        return SeatValues::winner(outcome.winner.index());
+    }
+    let players = position.configuration().players();
+    let standings = standings(position);
+    let best = standings[..players]
+        .iter()
+        .copied()
+        .fold(f64::NEG_INFINITY, f64::max);
+    let weights = standings.map(|standing| ((standing - best) / temperature).exp());
+    let sum: f64 = weights[..players].iter().sum();
+    SeatValues::new(&weights[..players]).scaled(1.0 / sum)
 }
 
 /// The weighted features of every seat.

@@ -19,7 +19,7 @@ pub mod values;
 
 pub use evaluator::{Evaluation, Evaluator, Leaf, ScriptedEvaluator, UniformEvaluator, run};
 pub use game::Game;
-pub use heuristic::{HEURISTIC_VERSION, heuristic_action, random_action};
+pub use heuristic::{HEURISTIC_VERSION, heuristic_action, heuristic_values, random_action};
 pub use search::{Search, SearchOutcome, Step};
 pub use settings::{Algorithm, GumbelSettings, PuctSettings, RootBatching, SearchSettings};
 pub use temperature::{TemperatureContext, TemperatureSchedule};

@@ -100,6 +100,7 @@ fn selfplay_jobs(facts: &LoopFacts, settings: &LoopSettings) -> Vec<JobSpec> {
         .enumerate()
         .map(|(i, _)| {
             let payload = Payload::Selfplay {
+                beginner: settings.beginner,
                 seed: settings.seed,
                 games: settings.games_per_job,
                 simulations: settings.selfplay_simulations,

@@ -3,6 +3,8 @@
 use riftmesh_base::{ConfigurationName, Seed};
 use serde::{Deserialize, Serialize};
 
+use crate::job::payload::Beginner;
+
 /// The loop of one configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -13,6 +15,8 @@ pub struct LoopSettings {
     pub seed: Seed,
     /// Network shape.
     pub shape: String,
+    /// Who plays the first games.
+    pub beginner: Beginner,
     /// Games of one self-play job.
     pub games_per_job: u32,
     /// Simulations per decision in self-play.
@@ -41,8 +45,10 @@ pub struct LoopSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
-    /// The tiny network: learns hex8 and square8 on two CPU cores.
+    /// The tiny network: learns hex8 and square8 on two CPU cores. Search over a heuristic plays the first games.
     Tiny,
+    /// As tiny, but from nothing: the untrained network plays the first games.
+    Scratch,
     /// The tiny network in very short rounds with very few simulations: for trying things and for tests.
     Smoke,
 }
@@ -54,21 +60,27 @@ impl LoopSettings {
             configuration,
             seed,
             shape: "tiny".to_owned(),
+            beginner: Beginner::Heuristic,
             games_per_job: 16,
             selfplay_simulations: 16,
             match_simulations: 16,
             games_per_match: 40,
-            rows_first: 3_000,
-            rows_step: 3_000,
-            rows_per_new_row: 8,
-            steps_max: 200,
+            rows_first: 8_000,
+            rows_step: 6_000,
+            rows_per_new_row: 2,
+            steps_max: 300,
             batch: 128,
             window_floor: 20_000,
             bare_games: 40,
         };
         match preset {
             Preset::Tiny => tiny,
+            Preset::Scratch => Self {
+                beginner: Beginner::Untrained,
+                ..tiny
+            },
             Preset::Smoke => Self {
+                beginner: Beginner::Untrained,
                 games_per_job: 2,
                 selfplay_simulations: 4,
                 match_simulations: 2,

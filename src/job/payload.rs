@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub enum Payload {
     /// Games of the champion (resolved when the job starts) against itself.
     Selfplay {
+        /// Who plays while there is no champion.
+        #[serde(default)]
+        beginner: Beginner,
         /// The run's seed; the job's is derived from it and the job's id.
         seed: Seed,
         /// Games to play.
@@ -34,6 +37,17 @@ pub enum Payload {
         /// Games in all, an even number: each opening is played twice with seats exchanged.
         games: u32,
     },
+}
+
+/// Who plays the first games of a run, before there is a champion.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Beginner {
+    /// The untrained network.
+    #[default]
+    Untrained,
+    /// Search over the heuristic's features.
+    Heuristic,
 }
 
 /// Optimiser steps on a window of replay.
@@ -120,12 +134,13 @@ mod tests {
     #[test]
     fn the_json_form_is_pinned() {
         let payload = Payload::Selfplay {
+            beginner: Beginner::Heuristic,
             seed: Seed(7),
             games: 16,
             simulations: 16,
             shape: "tiny".into(),
         };
-        let json = r#"{"do":"selfplay","seed":7,"games":16,"simulations":16,"shape":"tiny"}"#;
+        let json = r#"{"do":"selfplay","beginner":"heuristic","seed":7,"games":16,"simulations":16,"shape":"tiny"}"#;
         assert_eq!(payload.to_json(), json);
         assert_eq!(Payload::from_json(json).unwrap(), payload);
         assert!(Payload::from_json(&json.replace("\"games\"", "\"gmaes\"")).is_err());
@@ -134,6 +149,7 @@ mod tests {
     #[test]
     fn jobs_of_one_run_have_different_seeds() {
         let payload = Payload::Selfplay {
+            beginner: Beginner::Heuristic,
             seed: Seed(7),
             games: 16,
             simulations: 16,

@@ -11,17 +11,18 @@ use riftmesh_base::{BlobHash, Seed};
 use riftmesh_learning::arena::{MatchPlayer, MatchSettings, play_match};
 use riftmesh_learning::checkpoint::{Checkpoint, optimizer_from_bytes, write_whole};
 use riftmesh_learning::device::{Backend, DeviceChoice};
-use riftmesh_learning::evaluator::NetEvaluator;
+use riftmesh_learning::evaluator::{CountingEvaluator, NetEvaluator};
 use riftmesh_learning::optimizer::OptimizerState;
 use riftmesh_learning::segment::SegmentWriter;
 use riftmesh_learning::selfplay::{self, SelfPlayJob, SelfPlaySettings};
+use riftmesh_learning::teacher::HeuristicEvaluator;
 use riftmesh_learning::train::{TrainJob, TrainSettings, train, untrained};
 use riftmesh_learning::weights::NetShape;
 use riftmesh_rules::Configuration;
 use riftmesh_search::SearchSettings;
 use riftmesh_statemachine::job::Player;
 
-use super::payload::{Payload, TrainOrder};
+use super::payload::{Beginner, Payload, TrainOrder};
 use super::wire::{Assignment, Made};
 
 /// Games in play at a time: one batch of the evaluator.
@@ -94,11 +95,15 @@ pub fn run(assignment: &Assignment, say: &mut dyn FnMut(u64, u64)) -> Result<Mad
     let mut progress = Progress { say, said: None };
     match &assignment.payload {
         Payload::Selfplay {
+            beginner,
             seed,
             games,
             simulations,
             shape,
-        } => bench.selfplay(*seed, *games, *simulations, shape, &mut progress),
+        } => {
+            let mut player = bench.player(*beginner, shape, *seed)?;
+            bench.selfplay(player.as_mut(), *games, *simulations, &mut progress)
+        }
         Payload::Train(order) => bench.train(order, &mut progress),
         Payload::Evaluate {
             seed,
@@ -113,10 +118,9 @@ pub fn run(assignment: &Assignment, say: &mut dyn FnMut(u64, u64)) -> Result<Mad
 impl Bench<'_> {
     fn selfplay(
         &self,
-        run_seed: Seed,
+        player: &mut dyn CountingEvaluator,
         games: u32,
         simulations: u32,
-        shape: &str,
         progress: &mut Progress<'_>,
     ) -> Result<Made, JobError> {
         let Assignment {
@@ -125,11 +129,6 @@ impl Bench<'_> {
             seed,
             ..
         } = self.assignment;
-        let checkpoint = match champion {
-            Some(model) => self.checkpoint(model)?,
-            None => self.untrained(shape, run_seed)?,
-        };
-        let mut evaluator = self.evaluator(&checkpoint)?;
         let settings = SelfPlaySettings {
             games: games.into(),
             concurrent: CONCURRENT.min(games as usize),
@@ -150,7 +149,7 @@ impl Bench<'_> {
             |done: selfplay::SelfPlayProgress| progress.report(done.games, done.games_planned);
         selfplay::play(
             &job,
-            &mut evaluator,
+            player,
             &mut |game| writer.push(&game),
             &mut report,
             &never,
@@ -163,6 +162,21 @@ impl Bench<'_> {
             games: summary.games,
             rows,
         })
+    }
+
+    /// Who plays: the champion, or a beginner while there is none.
+    fn player(
+        &self,
+        beginner: Beginner,
+        shape: &str,
+        run_seed: Seed,
+    ) -> Result<Box<dyn CountingEvaluator>, JobError> {
+        let checkpoint = match (&self.assignment.champion, beginner) {
+            (Some(model), _) => self.checkpoint(model)?,
+            (None, Beginner::Untrained) => self.untrained(shape, run_seed)?,
+            (None, Beginner::Heuristic) => return Ok(Box::new(HeuristicEvaluator::default())),
+        };
+        Ok(Box::new(self.evaluator(&checkpoint)?))
     }
 
     fn train(&self, order: &TrainOrder, progress: &mut Progress<'_>) -> Result<Made, JobError> {

@@ -67,7 +67,7 @@ fn rows_are_consistent_under_symmetry() {
     let replayed = replay(job.configuration, RuleOptions::default(), game).unwrap();
     for seed in 0..6 {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let rows = rows(game, &replayed, &mut rng);
+        let rows = rows(game, &replayed, 0.0, &mut rng);
         assert_eq!(rows.len(), game.decisions.len());
         for (row, decision) in rows.iter().zip(&replayed.decisions) {
             assert_eq!(row.policy.len(), decision.choices().len());
