@@ -64,7 +64,7 @@ impl Default for TrainSettings {
             reuse_max: 4.0,
             optimizer: OptimizerSettings::default(),
             loss: LossWeights::default(),
-            search_share: 0.0,
+            search_share: 0.5,
             window: WindowSettings::default(),
             validation_share: 0.05,
             validation_rows_max: 512,

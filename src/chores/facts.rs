@@ -1,8 +1,10 @@
 //! From the replicated state to the plain facts that the plan works on.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use riftmesh_base::{BlobHash, ConfigurationName};
 use riftmesh_statemachine::State;
-use riftmesh_statemachine::job::{JobPhase, Player};
+use riftmesh_statemachine::job::{JobKind, JobPhase, Player};
 use riftmesh_statemachine::models::{ModelEntry, ModelState};
 use riftmesh_statemachine::query::{JobFilter, PairView};
 
@@ -20,6 +22,9 @@ const LIVE: [JobPhase; 5] = [
 const LIVE_LOOKED_AT: usize = 10_000;
 /// Listed segments looked at: the window never names more.
 const SEGMENTS_LOOKED_AT: usize = 256;
+
+/// Newest jobs looked at for deaths in a row.
+const DEATHS_LOOKED_AT: usize = 64;
 
 /// The facts of one configuration.
 pub fn of(state: &State, name: &ConfigurationName) -> LoopFacts {
@@ -45,8 +50,30 @@ pub fn of(state: &State, name: &ConfigurationName) -> LoopFacts {
             .map(|entry| model(state, name, entry, &pairs))
             .collect(),
         champion: state.champion(name),
+        now: state.now(),
+        deaths: deaths(state, name),
         serial: state.applied().0,
     }
+}
+
+/// For each kind, how many of its newest finished jobs died in a row.
+fn deaths(state: &State, name: &ConfigurationName) -> BTreeMap<JobKind, u32> {
+    let filter = JobFilter {
+        configuration: Some(name.clone()),
+        limit: DEATHS_LOOKED_AT,
+        ..JobFilter::default()
+    };
+    let mut deaths = BTreeMap::new();
+    let mut broken = BTreeSet::new();
+    for job in state.jobs(&filter) {
+        let kind = job.spec.kind;
+        match job.state.phase() {
+            JobPhase::Dead if !broken.contains(&kind) => *deaths.entry(kind).or_default() += 1,
+            JobPhase::Done => drop(broken.insert(kind)),
+            _ => {}
+        }
+    }
+    deaths
 }
 
 fn live(state: &State, name: &ConfigurationName) -> Vec<LiveJob> {

@@ -1,5 +1,7 @@
 //! Which jobs the loop needs next. A pure function of facts: no clock, no I/O, the same facts give the same plan.
 
+use std::collections::BTreeMap;
+
 use riftmesh_base::{BlobHash, Millis};
 use riftmesh_statemachine::job::{DeviceNeed, JobKind, JobSpec, Needs, Player, RetryPolicy};
 
@@ -19,6 +21,11 @@ const SEGMENTS_MAX: usize = 200;
 /// After this many rejections in a row training starts from the champion again.
 const REJECTIONS_MAX: usize = 3;
 
+/// Deaths in a row of one kind of job before the next ones are held back.
+const DEATHS_BORNE: u32 = 3;
+/// The longest that a job is held back for the deaths of others.
+const PATIENCE_MAX: Millis = Millis::from_secs(60);
+
 /// What the plan depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoopFacts {
@@ -34,6 +41,10 @@ pub struct LoopFacts {
     pub models: Vec<ModelFact>,
     /// The champion.
     pub champion: Option<BlobHash>,
+    /// Cluster time.
+    pub now: Millis,
+    /// For each kind, how many of its newest finished jobs died in a row.
+    pub deaths: BTreeMap<JobKind, u32>,
     /// Rises with every change of the state; makes keys of jobs that may exist several times unique.
     pub serial: u64,
 }
@@ -85,7 +96,21 @@ pub fn plan(facts: &LoopFacts, settings: &LoopSettings) -> Vec<JobSpec> {
     jobs.extend(train_job(facts, settings));
     jobs.extend(yardstick_jobs(facts, settings));
     jobs.extend(selfplay_jobs(facts, settings));
+    for job in &mut jobs {
+        job.not_before = patience(facts, job.kind);
+    }
     jobs
+}
+
+/// Jobs of a kind that keeps dying come ever more slowly: whatever is wrong with them, a flood of more will not mend it,
+/// and one now and then notices when somebody has.
+fn patience(facts: &LoopFacts, kind: JobKind) -> Millis {
+    let deaths = facts.deaths.get(&kind).copied().unwrap_or(0);
+    if deaths < DEATHS_BORNE {
+        return Millis(0);
+    }
+    let doublings = (deaths - DEATHS_BORNE).min(10);
+    Millis(facts.now.0 + (1_000u64 << doublings).min(PATIENCE_MAX.0))
 }
 
 /// One self-play job per slot and one ahead, so that no slot waits for the leader.

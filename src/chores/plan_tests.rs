@@ -175,3 +175,19 @@ fn a_training_job_fits_its_payload_however_many_segments_there_are() {
         train.payload.len()
     );
 }
+
+/// A kind of job that always dies (a configuration that workers do not know, a damaged window) does not flood the queue.
+#[test]
+fn jobs_of_a_dying_kind_are_held_back() {
+    let mut facts = facts(0);
+    facts.now = Millis(5_000);
+    let earliest = |facts: &LoopFacts| plan(facts, &settings())[0].not_before;
+    facts.deaths.insert(JobKind::Selfplay, 2);
+    assert_eq!(earliest(&facts), Millis(0));
+    facts.deaths.insert(JobKind::Selfplay, 3);
+    assert_eq!(earliest(&facts), Millis(6_000));
+    facts.deaths.insert(JobKind::Selfplay, 5);
+    assert_eq!(earliest(&facts), Millis(9_000));
+    facts.deaths.insert(JobKind::Selfplay, 60);
+    assert_eq!(earliest(&facts), Millis(65_000));
+}

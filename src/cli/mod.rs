@@ -13,6 +13,8 @@ mod rules;
 mod up;
 
 use clap::{Args, Parser, Subcommand};
+use riftmesh_base::ConfigurationName;
+use riftmesh_rules::{Configuration, UnknownConfiguration};
 
 pub(crate) use ask::Asker;
 pub use exit::Exit;
@@ -70,6 +72,11 @@ pub struct AskArgs {
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// A configuration that this build can play.
+fn parse_configuration(text: &str) -> Result<ConfigurationName, UnknownConfiguration> {
+    text.parse::<Configuration>().map(ConfigurationName::from)
 }
 
 fn after_help() -> String {

@@ -61,7 +61,7 @@ pub struct RunArgs {
     #[arg(long, value_delimiter = ',')]
     cuda: Vec<String>,
     /// What the cluster learns; give the same on each voter
-    #[arg(long, value_delimiter = ',', default_value = "hex8_2p")]
+    #[arg(long, value_delimiter = ',', default_value = "hex8_2p", value_parser = super::parse_configuration)]
     configuration: Vec<ConfigurationName>,
     /// How it learns it
     #[arg(long, value_enum, default_value_t = Preset::Tiny)]

@@ -31,7 +31,7 @@ pub struct UpArgs {
     #[arg(long)]
     slots: Option<u16>,
     /// What to learn: a board and a player count [default: hex8_2p]
-    #[arg(long)]
+    #[arg(long, value_parser = super::parse_configuration)]
     configuration: Option<ConfigurationName>,
     /// How to learn it [default: tiny]
     #[arg(long, value_enum)]
