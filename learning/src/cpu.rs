@@ -6,8 +6,11 @@
 use pulp::{Simd, WithSimd};
 
 use crate::frame::Frame;
+use crate::grid::Grid;
 use crate::infer::{Inference, NetEvaluation, PositionInput, softmax_present};
-use crate::kernels::{PackedAffine, PackedConv, Windows, convolve, dispatch, dot, padded};
+use crate::kernels::{
+    Lanes, PackedAffine, PackedConv, Plain, Rectified, Windows, convolve, dispatch, dot, padded,
+};
 use crate::weights::{NetDims, SEATS, VALUE_HIDDEN, Weights};
 
 /// Positions that go through the network together: enough to reuse weights, few enough to stay in the cache.
@@ -23,13 +26,9 @@ struct CpuBlock {
 /// The network with packed weights, and the buffers it computes in.
 pub struct CpuNet {
     dims: NetDims,
-    frame: Frame,
+    grid: Grid,
     /// Channels padded to whole vectors.
     width: usize,
-    /// Side of the grid: the board's square with an empty border.
-    grid: usize,
-    /// The centre of each real cell of each position of a chunk.
-    centres: Vec<usize>,
     stem: PackedConv,
     stem_globals: PackedAffine,
     blocks: Vec<CpuBlock>,
@@ -49,17 +48,6 @@ struct Buffers {
     inner: Vec<f32>,
     branch: Vec<f32>,
     starts: Vec<f32>,
-}
-
-struct Lanes;
-
-impl WithSimd for Lanes {
-    type Output = usize;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _simd: S) -> usize {
-        S::F32_LANES
-    }
 }
 
 struct Packer<'a> {
@@ -107,12 +95,12 @@ impl CpuNet {
         let lanes = dispatch(Lanes);
         let dims = weights.layout.dims;
         let width = padded(dims.channels, lanes);
-        let grid = frame.side() + 2;
+        let grid = Grid::new(frame, CHUNK);
         let packer = Packer {
             weights,
             lanes,
-            taps: live_taps(frame, grid),
-            centre: [(0, grid + 1)],
+            taps: grid.taps(),
+            centre: grid.centre_tap(),
         };
         let block = |index: usize| CpuBlock {
             conv1: packer.conv(&format!("block.{index}.conv1"), width),
@@ -126,8 +114,6 @@ impl CpuNet {
         Self {
             dims,
             width,
-            grid,
-            centres: centres(frame, grid),
             stem_globals: PackedAffine::new(globals, stem_bias, 1, width),
             stem,
             blocks: (0..dims.blocks).map(block).collect(),
@@ -137,8 +123,8 @@ impl CpuNet {
             policy_special: packer.affine("policy.special", 1, dims.specials),
             value_hidden: packer.affine("value.hidden", 1, VALUE_HIDDEN),
             value_out: packer.affine("value.out", 1, SEATS),
-            buffers: Buffers::new(dims.planes, width, grid * grid),
-            frame: frame.clone(),
+            buffers: Buffers::new(dims.planes, width, grid.area()),
+            grid,
         }
     }
 
@@ -151,12 +137,8 @@ impl CpuNet {
     ) {
         let mut buffers = std::mem::take(&mut self.buffers);
         self.fill(batch, &mut buffers);
-        let windows = Windows {
-            centres: &self.centres[..batch.len() * self.frame.cells()],
-            corner: self.grid + 1,
-            cells: self.frame.cells(),
-        };
-        convolve::<S, true>(
+        let windows = self.grid.windows(batch.len());
+        convolve::<S, Rectified>(
             simd,
             &self.stem,
             &windows,
@@ -167,7 +149,7 @@ impl CpuNet {
         for block in &self.blocks {
             self.residual(simd, block, &windows, &mut buffers);
         }
-        convolve::<S, true>(
+        convolve::<S, Rectified>(
             simd,
             &self.policy_hidden,
             &windows,
@@ -183,15 +165,12 @@ impl CpuNet {
 
     #[inline(always)]
     fn fill(&self, batch: &[PositionInput<'_>], buffers: &mut Buffers) {
-        let area = self.frame.area();
         for (slot, position) in batch.iter().enumerate() {
             let start = &mut buffers.starts[slot * self.width..][..self.width];
             self.stem_globals.apply(position.globals.iter(), start);
-            for (plane, values) in position.planes.chunks_exact(area).enumerate() {
-                for (&square, &centre) in self.frame.squares().iter().zip(self.of(slot)) {
-                    buffers.input[centre * self.dims.planes + plane] = values[usize::from(square)];
-                }
-            }
+            let planes = self.dims.planes;
+            self.grid
+                .scatter(slot, position.planes, planes, &mut buffers.input);
         }
     }
 
@@ -209,8 +188,8 @@ impl CpuNet {
             branch,
             ..
         } = buffers;
-        convolve::<S, true>(simd, &block.conv1, windows, &block.conv1.bias, trunk, inner);
-        convolve::<S, false>(
+        convolve::<S, Rectified>(simd, &block.conv1, windows, &block.conv1.bias, trunk, inner);
+        convolve::<S, Plain>(
             simd,
             &block.conv2,
             windows,
@@ -219,9 +198,9 @@ impl CpuNet {
             branch,
         );
         for slot in 0..windows.centres.len() / windows.cells {
-            let gates = self.gates(block, self.of(slot), branch);
+            let gates = self.gates(block, self.grid.of(slot), branch);
             let (gain, shift) = gates.split_at(self.width);
-            for &centre in self.of(slot) {
+            for &centre in self.grid.of(slot) {
                 let trunk = &mut trunk[centre * self.width..][..self.width];
                 let branch = &branch[centre * self.width..][..self.width];
                 let gates = gain.iter().zip(shift);
@@ -273,7 +252,7 @@ impl CpuNet {
         position: &PositionInput<'_>,
         buffers: &Buffers,
     ) -> NetEvaluation {
-        let pooled = self.pool(self.of(slot), &buffers.trunk);
+        let pooled = self.pool(self.grid.of(slot), &buffers.trunk);
         let pooled = || pooled.iter().chain(position.globals);
         let mut special = vec![0.0; self.policy_special.width()];
         self.policy_special.apply(pooled(), &mut special);
@@ -282,7 +261,7 @@ impl CpuNet {
         hidden.iter_mut().for_each(|value| *value = value.max(0.0));
         let mut value = vec![0.0; SEATS];
         self.value_out.apply(hidden.iter(), &mut value);
-        let (cells, channels) = (self.frame.cells(), self.dims.channels);
+        let (cells, channels) = (self.grid.cells(), self.dims.channels);
         let spatial = cells * self.dims.action_planes;
         let logit = |&action: &u32| {
             let action = action as usize;
@@ -290,7 +269,7 @@ impl CpuNet {
                 return special[action - spatial];
             }
             let (plane, cell) = (action / cells, action % cells);
-            let features = &buffers.inner[self.of(slot)[cell] * self.width..][..channels];
+            let features = &buffers.inner[self.grid.of(slot)[cell] * self.width..][..channels];
             let weights = &self.policy_out[plane * channels..][..channels];
             self.policy_bias[plane] + dot(simd, features, weights)
         };
@@ -315,12 +294,6 @@ impl CpuNet {
         }
         pooled.append(&mut largest);
         pooled
-    }
-
-    /// Grid cells of the position in `slot`.
-    #[inline(always)]
-    fn of(&self, slot: usize) -> &[usize] {
-        &self.centres[slot * self.frame.cells()..][..self.frame.cells()]
     }
 }
 
@@ -363,32 +336,4 @@ impl Default for Buffers {
     fn default() -> Self {
         Self::new(0, 0, 0)
     }
-}
-
-/// The taps that connect neighbours, with their offsets from the window's corner on the grid.
-fn live_taps(frame: &Frame, grid: usize) -> Vec<(usize, usize)> {
-    let offsets = (0..3).flat_map(|row| (0..3).map(move |column| row * grid + column));
-    let live = frame.taps().into_iter().zip(offsets).enumerate();
-    live.filter(|(_, (live, _))| *live)
-        .map(|(tap, (_, offset))| (tap, offset))
-        .collect()
-}
-
-fn centres(frame: &Frame, grid: usize) -> Vec<usize> {
-    let cell = |square: &u16| {
-        let (row, column) = (
-            usize::from(*square) / frame.side(),
-            usize::from(*square) % frame.side(),
-        );
-        (row + 1) * grid + column + 1
-    };
-    let slots = (0..CHUNK).map(|slot| slot * grid * grid);
-    slots
-        .flat_map(|start| {
-            frame
-                .squares()
-                .iter()
-                .map(move |square| start + cell(square))
-        })
-        .collect()
 }

@@ -1,4 +1,4 @@
-//! The arithmetic of [`crate::cpu`]: convolutions over a padded grid, vectorised with whatever the processor has.
+//! The arithmetic of [`crate::cpu`] and [`crate::cpu_train`]: convolutions over a padded grid, vectorised with whatever the processor has.
 //!
 //! Activations lie channels-last, `[cell of the padded grid][stride]`, and a convolution reads only the windows of real
 //! cells. One tile holds [`TILE`] cells by two vectors of output channels in registers; the weights of a block of output
@@ -24,6 +24,52 @@ pub(crate) struct PackedConv {
     weights: Vec<f32>,
     /// One number per padded output channel.
     pub(crate) bias: Vec<f32>,
+}
+
+/// Asks [`dispatch`] how many numbers a vector holds.
+pub(crate) struct Lanes;
+
+impl WithSimd for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) -> usize {
+        S::F32_LANES
+    }
+}
+
+/// What becomes of the sums of a convolution.
+pub(crate) trait Finish {
+    /// The number to store, from the sum and what is stored now.
+    fn finish<S: Simd>(simd: S, sum: S::f32s, stored: S::f32s) -> S::f32s;
+}
+
+/// Sums are stored as they are.
+pub(crate) struct Plain;
+/// Negative sums become zero.
+pub(crate) struct Rectified;
+/// Sums are added to what is stored.
+pub(crate) struct Added;
+
+impl Finish for Plain {
+    #[inline(always)]
+    fn finish<S: Simd>(_simd: S, sum: S::f32s, _stored: S::f32s) -> S::f32s {
+        sum
+    }
+}
+
+impl Finish for Rectified {
+    #[inline(always)]
+    fn finish<S: Simd>(simd: S, sum: S::f32s, _stored: S::f32s) -> S::f32s {
+        simd.max_f32s(sum, simd.splat_f32s(0.0))
+    }
+}
+
+impl Finish for Added {
+    #[inline(always)]
+    fn finish<S: Simd>(simd: S, sum: S::f32s, stored: S::f32s) -> S::f32s {
+        simd.add_f32s(sum, stored)
+    }
 }
 
 /// Runs `operation` with the widest vectors this processor has.
@@ -52,20 +98,56 @@ impl PackedConv {
         stride: usize,
         lanes: usize,
     ) -> Self {
+        let inputs = spec.shape[1];
+        let kernel: usize = spec.shape[2..].iter().product();
+        let value = |channel: usize, input: usize, tap: usize| {
+            weight[(channel * inputs + input) * kernel + tap]
+        };
+        Self::pack(value, inputs, bias, taps, stride, lanes)
+    }
+
+    /// Packs the convolution that takes the gradient of `new`'s output to that of its input: inputs and outputs change
+    /// places and every tap reaches to the other side of the window. `corner` is that of the grid, `stride` that of the
+    /// output's gradient, which has to be zero off the board.
+    pub(crate) fn transposed(
+        spec: &TensorSpec,
+        weight: &[f32],
+        taps: &[(usize, usize)],
+        corner: usize,
+        stride: usize,
+        lanes: usize,
+    ) -> Self {
         let (out, inputs) = (spec.shape[0], spec.shape[1]);
         let kernel: usize = spec.shape[2..].iter().product();
-        let width = 2 * lanes;
-        let mut packed = Vec::new();
-        for block in 0..padded(out, lanes) / width {
+        let value = |channel: usize, input: usize, tap: usize| {
+            weight[(input * inputs + channel) * kernel + tap]
+        };
+        let mirrored: Vec<_> = taps
+            .iter()
+            .map(|&(tap, offset)| (tap, 2 * corner - offset))
+            .collect();
+        Self::pack(value, out, &vec![0.0; inputs], &mirrored, stride, lanes)
+    }
+
+    /// `value` gives the weight of an output, an input and a tap; there are as many outputs as biases.
+    fn pack(
+        value: impl Fn(usize, usize, usize) -> f32,
+        inputs: usize,
+        bias: &[f32],
+        taps: &[(usize, usize)],
+        stride: usize,
+        lanes: usize,
+    ) -> Self {
+        let (out, width) = (bias.len(), 2 * lanes);
+        let blocks = padded(out, lanes) / width;
+        let mut packed = vec![0.0; blocks * taps.len() * inputs * width];
+        let mut rows = packed.chunks_exact_mut(width);
+        for first in (0..blocks).map(|block| block * width) {
             for (tap, _) in taps {
-                for input in 0..inputs {
-                    packed.extend((block * width..(block + 1) * width).map(|channel| {
-                        if channel < out {
-                            weight[(channel * inputs + input) * kernel + tap]
-                        } else {
-                            0.0
-                        }
-                    }));
+                for (input, row) in (0..inputs).zip(&mut rows) {
+                    for (channel, place) in (first..out).zip(row) {
+                        *place = value(channel, input, *tap);
+                    }
                 }
             }
         }
@@ -80,7 +162,20 @@ impl PackedConv {
         }
     }
 
-    fn outputs(&self) -> usize {
+    /// For every live tap and input, where its number lies behind the window's corner in the input.
+    pub(crate) fn columns(&self) -> Vec<usize> {
+        let starts = self.offsets.iter().map(|offset| offset * self.stride);
+        let of = |start: usize| start..start + self.inputs;
+        starts.flat_map(of).collect()
+    }
+
+    /// Numbers from one grid cell to the next in the input.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Output channels, padding included.
+    pub(crate) fn outputs(&self) -> usize {
         self.bias.len()
     }
 }
@@ -98,7 +193,7 @@ pub(crate) struct Windows<'a> {
 /// Convolves `input` into `output` (stride: the padded output channels), starting from `starts`: one row of output
 /// channels for every position, or a single row for all.
 #[inline(always)]
-pub(crate) fn convolve<S: Simd, const RELU: bool>(
+pub(crate) fn convolve<S: Simd, F: Finish>(
     simd: S,
     conv: &PackedConv,
     windows: &Windows<'_>,
@@ -113,7 +208,7 @@ pub(crate) fn convolve<S: Simd, const RELU: bool>(
         let packed = S::as_simd_f32s(packed).0;
         let mut first = 0;
         while first < windows.centres.len() {
-            // The last tile repeats its last cell, which is written several times with the same numbers.
+            // The last tile repeats its last cell and stores it once.
             let at: [usize; TILE] =
                 std::array::from_fn(|n| (first + n).min(windows.centres.len() - 1));
             let begin = at.map(|cell| {
@@ -128,15 +223,12 @@ pub(crate) fn convolve<S: Simd, const RELU: bool>(
             });
             let corners = at.map(|cell| windows.centres[cell] - windows.corner);
             let sums = tile(simd, conv, packed, input, corners, begin);
-            for (cell, sums) in at.into_iter().zip(sums) {
-                let place = windows.centres[cell] * conv.outputs() + block * width;
+            let tile = &windows.centres[first..];
+            for (centre, sums) in tile.iter().zip(sums) {
+                let place = centre * conv.outputs() + block * width;
                 let place = S::as_mut_simd_f32s(&mut output[place..place + width]).0;
                 for (place, sum) in place.iter_mut().zip(sums) {
-                    *place = if RELU {
-                        simd.max_f32s(sum, simd.splat_f32s(0.0))
-                    } else {
-                        sum
-                    };
+                    *place = F::finish(simd, sum, *place);
                 }
             }
             first += TILE;

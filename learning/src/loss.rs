@@ -253,19 +253,28 @@ impl Actions {
         };
         for (number, row) in rows.iter().enumerate() {
             let start = number * most;
-            let softened = |probability: f32| probability.powf(1.0 / SOFT_TEMPERATURE);
-            let sum: f32 = row.policy.iter().map(|entry| softened(entry.1)).sum();
-            for (place, (action, probability)) in (start..).zip(&row.policy) {
+            let softened = softened(&row.policy);
+            for ((place, (action, probability)), soft) in (start..).zip(&row.policy).zip(softened) {
                 actions.places[place] = place_of(*action, frame, dims.action_planes) as i32;
                 actions.legal[place] = 0.0;
                 actions.policy[place] = *probability;
-                actions.soft[place] = softened(*probability) / sum.max(f32::MIN_POSITIVE);
+                actions.soft[place] = soft;
             }
             let entropy = crate::replay::entropy(row.policy.iter().map(|entry| entry.1));
             actions.entropy += entropy as f32 / rows.len() as f32;
         }
         actions
     }
+}
+
+/// The target of the softened policy: probabilities to the power of one over the temperature, rescaled to sum 1.
+pub(crate) fn softened(policy: &[(u32, f32)]) -> Vec<f32> {
+    let softened = |entry: &(u32, f32)| entry.1.powf(1.0 / SOFT_TEMPERATURE);
+    let sum: f32 = policy.iter().map(softened).sum();
+    policy
+        .iter()
+        .map(|entry| softened(entry) / sum.max(f32::MIN_POSITIVE))
+        .collect()
 }
 
 fn present(row: &TrainingRow) -> [f32; SEATS] {

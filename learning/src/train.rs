@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::tensor::Device;
 use riftmesh_base::{BlobHash, Seed};
 use riftmesh_rules::Configuration;
 use serde::{Deserialize, Serialize};
@@ -18,8 +17,8 @@ use crate::encode::ENCODER_VERSION;
 use crate::evaluator::{check_fits, dims_of};
 use crate::frame::Frame;
 use crate::gates::DataGate;
-use crate::loss::{HeadLosses, LossWeights, TrainingBatch};
-use crate::net::Net;
+use crate::gradient::{GradientEngine, engine};
+use crate::loss::{HeadLosses, LossWeights};
 use crate::optimizer::{OptimizerSettings, OptimizerState};
 use crate::replay::Reject;
 use crate::rows::TrainingRow;
@@ -263,8 +262,7 @@ fn load_data(job: &TrainJob) -> Result<Data, TrainError> {
 
 struct Run<'a> {
     job: &'a TrainJob,
-    frame: &'static Frame,
-    device: Device,
+    engine: Box<dyn GradientEngine>,
     stream: RowStream<'a>,
     validation: Vec<TrainingRow>,
     average: Weights,
@@ -295,8 +293,7 @@ impl<'a> Run<'a> {
         let available: usize = data.validation.iter().map(|game| game.record.rows()).sum();
         Self {
             job,
-            frame: Frame::of(job.configuration.board()),
-            device: backend.device().autodiff(),
+            engine: engine(backend, Frame::of(job.configuration.board())),
             stream: RowStream::new(job.configuration, &data.training, seed)
                 .with_search_share(job.settings.search_share),
             validation: check.draw(available.min(job.settings.validation_rows_max)),
@@ -345,15 +342,11 @@ impl<'a> Run<'a> {
             layout: self.average.layout.clone(),
             values: std::mem::take(&mut self.optimizer.live),
         };
-        let net = Net::load(&live, self.frame, &self.device);
+        let (losses, gradient) = self.engine.gradient(&live, &rows, &settings.loss);
         self.optimizer.live = live.values;
-        let batch = TrainingBatch::new(&rows, &live.layout.dims, self.frame, &self.device);
-        let loss = batch.loss(&net, &settings.loss);
-        let losses = loss.read();
         if !losses.total(&settings.loss).is_finite() {
             return Err(TrainError::Diverged(self.optimizer.steps));
         }
-        let gradient = net.gradients(&loss.total.backward());
         self.optimizer.step(
             &settings.optimizer,
             &live.layout,
@@ -380,13 +373,11 @@ impl<'a> Run<'a> {
     }
 
     /// Losses of the average on the validation rows.
-    fn validate(&self) -> Option<HeadLosses> {
-        let device = self.device.clone().inner();
-        let net = Net::load(&self.average, self.frame, &device);
+    fn validate(&mut self) -> Option<HeadLosses> {
         let mut mean = HeadLosses::default();
         for rows in self.validation.chunks(self.job.settings.batch) {
-            let batch = TrainingBatch::new(rows, &self.average.layout.dims, self.frame, &device);
-            let losses = batch.loss(&net, &self.job.settings.loss).read();
+            let loss = &self.job.settings.loss;
+            let losses = self.engine.losses(&self.average, rows, loss);
             mean.add(&losses, rows.len() as f32 / self.validation.len() as f32);
         }
         (!self.validation.is_empty()).then_some(mean)

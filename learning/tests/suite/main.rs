@@ -7,5 +7,6 @@
 mod checkpoints;
 mod common;
 mod games;
+mod gradients;
 mod networks;
 mod training;
