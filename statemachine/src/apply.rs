@@ -11,8 +11,8 @@ use crate::state::{State, Turn};
 impl State {
     /// Applies the entry at `index`: one reply per command, in order, and what happened.
     ///
-    /// Cluster time becomes the batch's if that is later, and delayed jobs whose time has come are ready before the
-    /// first command. A refused command changes nothing but the table of clients.
+    /// Cluster time becomes the batch's if that is later; delayed jobs whose time has come are ready, and locks whose
+    /// time is over are free, before the first command. A refused command changes nothing but the table of clients.
     ///
     /// # Panics
     /// When the index does not rise or the batch is of another version: the caller's log is broken, and applying it
@@ -33,6 +33,7 @@ impl State {
             effects: Vec::new(),
         };
         self.wake_delayed(&mut turn);
+        self.expire_locks(&mut turn);
         let mut replies = Vec::with_capacity(batch.commands.len());
         for (ordinal, command) in (0..).zip(&batch.commands) {
             replies.push(self.apply_one(&mut turn, ordinal, command));
@@ -124,6 +125,14 @@ impl State {
             Body::AddHolder { blob, node } => self.add_holder(*blob, *node),
             Body::Tick => Ok(Reply::Done),
             Body::DrainNode { node, drain } => self.drain(turn, *node, *drain),
+            Body::Lock(verb) => self.lock(turn, verb),
+            Body::WriteSetting(write) => self.write_setting(turn, write),
+            Body::TakeBack { job } => self.take_back(turn, *job),
+            Body::RejectModel {
+                configuration,
+                model,
+                reason,
+            } => self.reject_candidate(turn, configuration, *model, reason),
         }
     }
 }

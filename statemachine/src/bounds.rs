@@ -19,12 +19,24 @@ pub const SLOTS_MAX: u16 = 1_024;
 pub const AFTER_MAX: usize = 64;
 /// Outputs of one job.
 pub const OUTPUTS_MAX: usize = 64;
-/// Bytes of a unique key, a network shape or an address.
+/// Bytes of a unique key, a network shape, an address, or the name of a lock or setting.
 pub const NAME_BYTES_MAX: usize = 256;
 /// Attempts a retry policy may ask for.
 pub const ATTEMPTS_MAX: u32 = 1_000;
 /// Nodes known to hold one blob.
 pub const HOLDERS_MAX: usize = 64;
+/// Locks held at once.
+pub const LOCKS_MAX: usize = 1_024;
+/// Shortest time a lock is held for: several entries of a leader that is busy.
+pub const LOCK_TTL_MIN: Millis = Millis(1_000);
+/// Longest time a lock is held for without being renewed.
+pub const LOCK_TTL_MAX: Millis = Millis(24 * 3_600_000);
+/// Settings.
+pub const SETTINGS_MAX: usize = 1_024;
+/// Bytes of a setting's value.
+pub const SETTING_BYTES_MAX: usize = 4 << 10;
+/// Changes of settings kept in the history.
+pub const SETTING_CHANGES_KEPT: usize = 1_024;
 
 /// The caps of the maps in the state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,9 @@ use riftmesh_base::{
 use serde::{Deserialize, Serialize};
 
 use crate::job::{JobKind, JobSpec, MatchRecord, ModelRecord, Output};
+use crate::lock::LockVerb;
 use crate::roster::NodeRecord;
+use crate::setting::SettingWrite;
 
 /// The only version of the command encoding so far. It rises when the meaning or the bytes of a command change, and
 /// old versions stay readable: entries replay the same for ever.
@@ -241,6 +243,25 @@ pub enum Body {
         /// Whether it is to be left without new work.
         drain: bool,
     },
+    /// Takes, holds or gives back a lock.
+    Lock(LockVerb),
+    /// Writes or deletes a setting.
+    WriteSetting(SettingWrite),
+    /// Takes a job from whoever holds it, as if the holder had been lost: its token is over, the job is ready again with
+    /// one loss more, or cancelled if that was being waited for. An operator's decision about a holder that is stuck.
+    TakeBack {
+        /// Which.
+        job: JobId,
+    },
+    /// Rejects a candidate whatever its evidence. An operator's decision, recorded as such.
+    RejectModel {
+        /// For which configuration.
+        configuration: ConfigurationName,
+        /// The candidate.
+        model: BlobHash,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Why a grant ended without the job's fault.
@@ -259,6 +280,8 @@ pub enum Loss {
     Left,
     /// The job's own process was lost.
     Process,
+    /// An operator took the job from its holder.
+    TakenBack,
 }
 
 impl fmt::Display for Loss {
@@ -270,6 +293,7 @@ impl fmt::Display for Loss {
             Self::Replaced => "a newer session replaced it",
             Self::Left => "the node left",
             Self::Process => "the job's process was lost",
+            Self::TakenBack => "an operator took it back",
         })
     }
 }

@@ -152,6 +152,14 @@ impl Display for Body {
             Self::Tick => f.write_str("tick"),
             Self::DrainNode { node, drain: true } => write!(f, "drain {node}"),
             Self::DrainNode { node, drain: false } => write!(f, "stop draining {node}"),
+            Self::Lock(verb) => verb.fmt(f),
+            Self::WriteSetting(write) => write.fmt(f),
+            Self::TakeBack { job } => write!(f, "take {job} back"),
+            Self::RejectModel {
+                configuration,
+                model,
+                reason,
+            } => write!(f, "reject {} of {configuration}: {reason}", model.short()),
         }
     }
 }
@@ -259,6 +267,10 @@ impl Display for Reply {
             }
             Self::Cancelled { job } => write!(f, "{job} was cancelled"),
             Self::Refused(refusal) => write!(f, "refused: {refusal}"),
+            Self::Locked { token, until } => {
+                write!(f, "locked under {} until {until}", place(*token))
+            }
+            Self::Revision { revision } => write!(f, "revision {revision}"),
         }
     }
 }
@@ -339,6 +351,18 @@ impl Display for Effect {
                 configuration,
                 games,
             } => write!(f, "{configuration}: {games} games are counted"),
+            Self::LockAcquired { name, token } => {
+                write!(f, "lock {name} is held under {}", place(*token))
+            }
+            Self::LockReleased { name, token } => {
+                write!(f, "lock {name} under {} is given back", place(*token))
+            }
+            Self::LockExpired { name, token } => {
+                write!(f, "lock {name} under {} has run out", place(*token))
+            }
+            Self::SettingChanged { key, revision } => {
+                write!(f, "setting {key} changed with revision {revision}")
+            }
         }
     }
 }

@@ -166,4 +166,32 @@ pub enum Effect {
         /// How many.
         games: u32,
     },
+    /// A lock was taken.
+    LockAcquired {
+        /// Its name.
+        name: String,
+        /// Under which token.
+        token: Token,
+    },
+    /// A lock was given back.
+    LockReleased {
+        /// Its name.
+        name: String,
+        /// The token that is over.
+        token: Token,
+    },
+    /// A lock's time was over before it was given back.
+    LockExpired {
+        /// Its name.
+        name: String,
+        /// The token that is over.
+        token: Token,
+    },
+    /// A setting was written or deleted.
+    SettingChanged {
+        /// Which.
+        key: String,
+        /// The revision of the write.
+        revision: u64,
+    },
 }

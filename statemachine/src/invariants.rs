@@ -8,6 +8,8 @@ use crate::job::{DeviceNeed, JobRecord, JobState};
 use crate::models::ModelState;
 use crate::state::{Configuration, State};
 
+mod services;
+
 /// A rule the state breaks. Finding one means a bug here or a damaged image, never a mistake of a client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
@@ -119,6 +121,26 @@ pub enum Violation {
     /// The names of matches and their index differ.
     #[error("the index of match names does not follow from its list")]
     MatchIndex,
+    /// A lock is held that should be free, or from a time that has not come.
+    #[error("lock `{0}` is held outside its time")]
+    LockTime(String),
+    /// Tokens rise: a lock has one that was not given out yet, or that something else has.
+    #[error("lock `{name}` has token {token}, which is not its own")]
+    LockToken {
+        /// Which lock.
+        name: String,
+        /// Its token.
+        token: Token,
+    },
+    /// The locks and the order in which they run out differ.
+    #[error("the index of locks does not follow from its table")]
+    LockIndex,
+    /// Revisions rise one by one, and the history ends with the last.
+    #[error("the history of settings has a gap or another end")]
+    SettingHistory,
+    /// A setting is what its last change made it.
+    #[error("setting `{0}` is not what its history says")]
+    Setting(String),
     /// Every map has a cap.
     #[error("{what}: {found} entries, at most {max} are allowed")]
     Bound {
@@ -143,6 +165,8 @@ impl State {
         self.check_jobs(&mut found);
         self.check_tokens(&mut found);
         self.check_queue(&mut found);
+        self.check_locks(&mut found);
+        self.check_settings(&mut found);
         if !self.matches.is_consistent() {
             found.push(Violation::MatchIndex);
         }
@@ -172,6 +196,7 @@ impl State {
                 bounds.configurations_max,
             ),
         ];
+        sizes.extend(self.service_sizes());
         for configuration in self.configurations.values() {
             let models = configuration.registry.models().count();
             sizes.push((

@@ -245,7 +245,8 @@ impl State {
     }
 }
 
-fn check_full(what: &str, wanted: u64, max: u64) -> Result<(), Refusal> {
+/// Whether a table that would have `wanted` entries keeps to its bound.
+pub(crate) fn check_full(what: &str, wanted: u64, max: u64) -> Result<(), Refusal> {
     if wanted <= max {
         return Ok(());
     }
@@ -254,6 +255,22 @@ fn check_full(what: &str, wanted: u64, max: u64) -> Result<(), Refusal> {
         max,
         retry_after: RETRY_AFTER,
     })
+}
+
+/// Whether a name is 1 to [`NAME_BYTES_MAX`] bytes of printable ASCII without spaces: it is typed on command lines.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Refusal> {
+    let bytes = name.len();
+    if !(1..=NAME_BYTES_MAX).contains(&bytes) {
+        return Err(Refusal::Invalid(format!(
+            "{what} has {bytes} bytes: 1 to {NAME_BYTES_MAX} are allowed"
+        )));
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Refusal::Invalid(format!(
+            "{what} must be printable ASCII without spaces"
+        )));
+    }
+    Ok(())
 }
 
 fn check_spec(spec: &JobSpec) -> Result<(), Refusal> {

@@ -205,6 +205,19 @@ impl State {
         })
     }
 
+    /// Loses a job on an operator's word, without the token that only its holder knows.
+    pub(crate) fn take_back(&mut self, turn: &mut Turn, job: JobId) -> Result<Reply, Refusal> {
+        let record = self.job(job)?;
+        if record.state.lease().is_none() {
+            let phase = record.state.phase();
+            return Err(Refusal::Conflict(format!(
+                "{job} is {phase}: nobody holds it"
+            )));
+        }
+        self.lose(turn, job, Loss::TakenBack);
+        Ok(Reply::Done)
+    }
+
     /// Ends the grant of a held job without blame: ready again, or quarantined after too many losses.
     pub(crate) fn lose(&mut self, turn: &mut Turn, job: JobId, reason: Loss) {
         let Some(record) = self.queue.get(job) else {

@@ -5,7 +5,8 @@
 //!
 //! Vocabulary: a *command* is asked, a *reply* answers it, an *effect* is a fact for watchers. A *grant* gives a *job*
 //! to a *session* under a fencing *token*; the *lease* is the grant as the state remembers it. A *loss* is the
-//! infrastructure's fault, a *failure* the job's. The *ledger* counts training data, the *registry* holds models.
+//! infrastructure's fault, a *failure* the job's. The *ledger* counts training data, the *registry* holds models. A
+//! *lock* is held under a token too, and a *setting* may ask for one.
 
 mod apply;
 pub mod bounds;
@@ -19,6 +20,8 @@ pub mod job;
 mod jobs;
 mod leases;
 mod ledger;
+pub mod lock;
+mod locks;
 pub mod models;
 mod nodes;
 mod pairs;
@@ -29,6 +32,8 @@ mod registry;
 pub mod reply;
 pub mod roster;
 pub mod script;
+pub mod setting;
+mod settings;
 mod snapshot;
 mod sprt;
 mod state;

@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::{JobKind, JobPhase, JobRecord, Player};
 pub use crate::ledger::{LedgerTotals, SegmentEntry};
+use crate::lock::LockRecord;
 use crate::models::{Evidence, ModelEntry, ModelState};
 use crate::nodes::Session;
 pub use crate::rating::Rating;
 use crate::rating::fit;
 use crate::roster::{NodeEntry, SessionRecord};
+use crate::setting::{SettingChange, SettingRecord};
 use crate::state::{Configuration, State};
 
 /// Which jobs to list. Empty fields do not restrict.
@@ -139,6 +141,31 @@ pub struct ConfigurationView {
     pub rows_listed: u64,
 }
 
+/// The queue as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueView {
+    /// Jobs by configuration, kind and state.
+    pub counts: Vec<JobCount>,
+    /// Jobs that are not finished.
+    pub live: u64,
+    /// The most there may be.
+    pub live_max: u64,
+    /// Bytes of these jobs.
+    pub live_bytes: u64,
+    /// The most there may be.
+    pub live_bytes_max: u64,
+    /// Finished jobs kept for queries.
+    pub finished: u64,
+    /// Live sessions.
+    pub sessions: usize,
+    /// Slots they offer.
+    pub slots: u64,
+    /// Slots reserved.
+    pub slots_used: u64,
+    /// The job that has been ready for longest, and for how long in cluster time.
+    pub longest_ready: Option<(JobId, Millis)>,
+}
+
 /// The state in a few numbers: a status line, and the gauges of every map that has a cap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateSummary {
@@ -164,6 +191,10 @@ pub struct StateSummary {
     pub jobs_live_bytes: u64,
     /// Names of reported matches remembered.
     pub match_names: usize,
+    /// Locks that are held.
+    pub locks: usize,
+    /// Settings.
+    pub settings: usize,
     /// Configurations known.
     pub configurations: Vec<ConfigurationName>,
 }
@@ -191,14 +222,38 @@ impl State {
             jobs: jobs.into(),
             jobs_live_bytes: self.queue.live_bytes(),
             match_names: self.matches.len(),
+            locks: self.locks.records().len(),
+            settings: self.settings.records().len(),
             configurations: self.configurations.keys().cloned().collect(),
         }
     }
 
-    /// Cluster time at which the earliest delayed job becomes ready, so that a leader with nothing else to propose
-    /// knows when to propose a `Tick`.
+    /// Cluster time at which the earliest delayed job becomes ready or the earliest lock runs out, so that a leader
+    /// with nothing else to propose knows when to propose a `Tick`.
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.queue.next_deadline()
+        let deadlines = [self.queue.next_deadline(), self.locks.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Locks that are held, in the order of their names.
+    pub fn locks(&self) -> impl Iterator<Item = &LockRecord> {
+        self.locks.records()
+    }
+
+    /// A setting.
+    pub fn setting(&self, key: &str) -> Option<&SettingRecord> {
+        self.settings.get(key)
+    }
+
+    /// Settings, in the order of their keys.
+    pub fn settings(&self) -> impl Iterator<Item = &SettingRecord> {
+        self.settings.records()
+    }
+
+    /// The last changes of one setting, or of all, newest first.
+    pub fn setting_changes(&self, key: Option<&str>) -> impl Iterator<Item = &SettingChange> {
+        let changes = self.settings.history().iter().rev();
+        changes.filter(move |change| key.is_none_or(|key| change.key == key))
     }
 
     /// A job, while it is live or in the ring of finished ones.
@@ -237,6 +292,27 @@ impl State {
             jobs,
         });
         rows.collect()
+    }
+
+    /// The queue as a whole. Reads every job.
+    pub fn queue_view(&self) -> QueueView {
+        let summary = self.summary();
+        let bounds = self.bounds();
+        let ready = self.queue.records();
+        let ready = ready.filter(|record| record.state.phase() == JobPhase::Ready);
+        let longest = ready.min_by_key(|record| record.changed);
+        QueueView {
+            counts: self.job_counts(),
+            live: self.queue.live() as u64,
+            live_max: bounds.jobs_live_max as u64,
+            live_bytes: summary.jobs_live_bytes,
+            live_bytes_max: bounds.jobs_live_bytes_max,
+            finished: self.queue.finished().len() as u64,
+            sessions: summary.sessions,
+            slots: summary.slots,
+            slots_used: summary.slots_used,
+            longest_ready: longest.map(|record| (record.id, self.now().since(record.changed))),
+        }
     }
 
     /// The roster, in the order of ids.
@@ -310,6 +386,12 @@ impl State {
     pub fn models(&self, name: &ConfigurationName) -> impl Iterator<Item = &ModelEntry> {
         let known = self.configurations.get(name).into_iter();
         known.flat_map(|known| known.registry.models())
+    }
+
+    /// A model, the one it was trained from, and so on, as far as the registry knows them.
+    pub fn lineage(&self, name: &ConfigurationName, model: BlobHash) -> Vec<&ModelEntry> {
+        let known = self.configurations.get(name);
+        known.map_or_else(Vec::new, |known| known.registry.lineage(model))
     }
 
     /// Models waiting for evidence, oldest first.

@@ -11,13 +11,17 @@
 //! expire s1 silent | claim s1 2 [self-play,train] | progress j1 4.0 3/8
 //! submit KIND CONFIG [x=N] [key=K] [after=j1,j2] [prio=N] [from=10s] [slots=N] [cuda] [attempts=N] [backoff=1s] [payload=P]
 //! complete j1 4.0 [segment=aa:games:rows] [model=bb:parent] [match=bb@64:7-3:untrained@64]
-//! fail j1 4.0 retry|final WORDS | release j1 4.0 process | cancel j1 | requeue j1
-//! register CONFIG bb:parent | match CONFIG id bb@64:7-3:cc@64 | promote CONFIG bb over=none | rollback CONFIG bb WORDS
+//! fail j1 4.0 retry|final WORDS | release j1 4.0 process | cancel j1 | requeue j1 | takeback j1
+//! register CONFIG bb:parent | match CONFIG id bb@64:7-3:cc@64 | promote CONFIG bb over=none
+//! rollback CONFIG bb WORDS | reject CONFIG bb WORDS
 //! holder aa n1
-//! show jobs | show nodes | show ledger CONFIG | show models CONFIG | show ratings CONFIG
+//! lock NAME OWNER 30s | renew NAME 4.0 30s | unlock NAME 4.0
+//! set KEY [if=any|absent|REVISION] [by=AUTHOR] [under=NAME:4.0] to WORDS | unset KEY [if=...] [by=...] [under=...]
+//! show jobs | show nodes | show ledger CONFIG | show models CONFIG | show ratings CONFIG | show lineage CONFIG bb
+//! show locks | show settings
 //! ```
 
-use riftmesh_base::{ConfigurationName, LogIndex, Millis};
+use riftmesh_base::{BlobHash, ConfigurationName, LogIndex, Millis};
 
 use crate::bounds::Bounds;
 use crate::command::{Batch, Command, Origin};
@@ -25,6 +29,7 @@ use crate::query::JobFilter;
 use crate::state::State;
 
 mod parse;
+mod services;
 
 use parse::{Words, parse_body, parse_time};
 
@@ -132,6 +137,12 @@ impl Script {
             "ledger" => self.show_ledger(&words.configuration()?),
             "models" => self.show_models(&words.configuration()?),
             "ratings" => self.show_ratings(&words.configuration()?),
+            "lineage" => {
+                let name = words.configuration()?;
+                self.show_lineage(&name, words.hash()?)
+            }
+            "locks" => self.state.locks().map(ToString::to_string).collect(),
+            "settings" => self.show_settings(),
             other => return Err(format!("cannot show `{other}`")),
         };
         words.end()?;
@@ -196,6 +207,18 @@ impl Script {
         std::iter::once(head).chain(segments).collect()
     }
 
+    /// The settings, and behind them the history, newest first.
+    fn show_settings(&self) -> Vec<String> {
+        let settings = self.state.settings().map(|setting| {
+            format!(
+                "{} = `{}` ({})",
+                setting.key, setting.value, setting.revision
+            )
+        });
+        let changes = self.state.setting_changes(None).map(ToString::to_string);
+        settings.chain(changes).collect()
+    }
+
     fn show_models(&self, name: &ConfigurationName) -> Vec<String> {
         let view = self.state.configuration(name);
         let models = view.into_iter().flat_map(|view| view.models);
@@ -210,6 +233,12 @@ impl Script {
             )
         });
         rows.collect()
+    }
+
+    fn show_lineage(&self, name: &ConfigurationName, model: BlobHash) -> Vec<String> {
+        let line = self.state.lineage(name, model).into_iter();
+        line.map(|entry| format!("{} {}: {}", entry.number, entry.record, entry.state))
+            .collect()
     }
 
     fn show_ratings(&self, name: &ConfigurationName) -> Vec<String> {

@@ -13,15 +13,18 @@ use crate::state::State;
 
 const MAGIC: [u8; 4] = *b"RMst";
 /// Rises with the meaning or the bytes of a section. A build that knows several reads the older ones too.
-const VERSION: u16 = 1;
-/// In the order they follow each other.
-const SECTIONS: [&str; 6] = [
-    "head",
-    "clients",
-    "nodes",
-    "queue",
-    "matches",
-    "configurations",
+const VERSION: u16 = 2;
+/// In the order they follow each other, each with the first version that has it. An older image lacks the later ones,
+/// and what they would hold is empty: nothing that was known then could have filled them.
+const SECTIONS: [(&str, u16); 8] = [
+    ("head", 1),
+    ("clients", 1),
+    ("nodes", 1),
+    ("queue", 1),
+    ("matches", 1),
+    ("configurations", 1),
+    ("locks", 2),
+    ("settings", 2),
 ];
 
 /// What the header says of a section.
@@ -73,11 +76,13 @@ impl State {
             encode(&self.queue),
             encode(&self.matches),
             encode(&self.configurations),
+            encode(&self.locks),
+            encode(&self.settings),
         ];
         let headers = SECTIONS
             .iter()
             .zip(&sections)
-            .map(|(name, bytes)| SectionHeader {
+            .map(|((name, _), bytes)| SectionHeader {
                 name: (*name).to_owned(),
                 bytes: bytes.len() as u64,
                 hash: BlobHash::of(bytes),
@@ -96,18 +101,19 @@ impl State {
         if image.len() > SNAPSHOT_BYTES_MAX {
             return Err(RestoreError::Large { found: image.len() });
         }
-        let (header, mut rest) =
-            codec::open(MAGIC, VERSION, image).map_err(RestoreError::Header)?;
+        let (version, header, mut rest) = open(image)?;
         let headers: Vec<SectionHeader> = decode(header).map_err(RestoreError::Header)?;
+        let expected = SECTIONS.into_iter().filter(|(_, since)| *since <= version);
+        let expected: Vec<&'static str> = expected.map(|(name, _)| name).collect();
         let named = headers.iter().map(|header| header.name.as_str());
-        if !named.eq(SECTIONS) {
+        if !named.eq(expected.iter().copied()) {
             return Err(RestoreError::Sections(format!(
-                "{} found, {} expected",
+                "{} found, {} expected in version {version}",
                 headers.len(),
-                SECTIONS.len()
+                expected.len()
             )));
         }
-        let mut headers = headers.iter().zip(SECTIONS);
+        let mut headers = headers.iter().zip(expected);
         let mut state = Self {
             head: section(&mut headers, &mut rest)?,
             clients: section(&mut headers, &mut rest)?,
@@ -115,6 +121,8 @@ impl State {
             queue: section(&mut headers, &mut rest)?,
             matches: section(&mut headers, &mut rest)?,
             configurations: section(&mut headers, &mut rest)?,
+            locks: later_section(&mut headers, &mut rest)?,
+            settings: later_section(&mut headers, &mut rest)?,
         };
         if !rest.is_empty() {
             let left = format!("{} bytes left over behind the last one", rest.len());
@@ -136,6 +144,7 @@ impl State {
         self.clients.rebuild();
         self.queue.rebuild();
         self.matches.rebuild();
+        self.locks.rebuild();
         for configuration in self.configurations.values_mut() {
             configuration.ledger.rebuild();
             configuration.registry.rebuild();
@@ -147,6 +156,30 @@ impl State {
             }
         }
     }
+}
+
+/// Version, header and sections of an image of any version that this build reads.
+fn open(image: &[u8]) -> Result<(u16, &[u8], &[u8]), RestoreError> {
+    let found = image.get(4..6).and_then(|bytes| bytes.try_into().ok());
+    let older = found
+        .map(u16::from_le_bytes)
+        .filter(|v| *v < VERSION && *v > 0);
+    let version = older.unwrap_or(VERSION);
+    match codec::open(MAGIC, version, image) {
+        Ok((header, rest)) => Ok((version, header, rest)),
+        Err(error) => Err(RestoreError::Header(error)),
+    }
+}
+
+/// Takes the next section off `rest`; empty when the image is older than that section.
+fn later_section<'h, T: DeserializeOwned + Default>(
+    headers: &mut impl ExactSizeIterator<Item = (&'h SectionHeader, &'static str)>,
+    rest: &mut &[u8],
+) -> Result<T, RestoreError> {
+    if headers.len() == 0 {
+        return Ok(T::default());
+    }
+    section(headers, rest)
 }
 
 /// Takes the next section off `rest`.

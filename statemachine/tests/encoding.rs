@@ -18,7 +18,9 @@ use riftmesh_statemachine::job::{
     DeviceNeed, JobKind, JobSpec, MatchRecord, ModelRecord, Needs, Output, Player, RetryPolicy,
     SegmentRecord,
 };
+use riftmesh_statemachine::lock::{LockGuard, LockVerb};
 use riftmesh_statemachine::roster::{NodeRecord, Role};
+use riftmesh_statemachine::setting::{Expected, SettingWrite};
 use riftmesh_statemachine::{Batch, Command, State};
 
 const NODE: NodeId = NodeId(0x1122_3344_5566_7788);
@@ -117,6 +119,10 @@ fn name(body: &Body) -> &'static str {
         Body::AddHolder { .. } => "AddHolder",
         Body::Tick => "Tick",
         Body::DrainNode { .. } => "DrainNode",
+        Body::Lock(_) => "Lock",
+        Body::WriteSetting(_) => "WriteSetting",
+        Body::TakeBack { .. } => "TakeBack",
+        Body::RejectModel { .. } => "RejectModel",
     }
 }
 
@@ -210,7 +216,57 @@ fn bodies() -> Vec<Body> {
             result: result(opponent),
         });
     }
+    bodies.extend(services());
     bodies
+}
+
+/// Later commands. They stand behind the commands that were there before them: the image below has lived through
+/// all of these in this order.
+fn services() -> Vec<Body> {
+    let name = || "exporter".to_owned();
+    let write = |value: Option<&str>, expected, guard| {
+        Body::WriteSetting(SettingWrite {
+            key: "loop.paused".to_owned(),
+            value: value.map(str::to_owned),
+            expected,
+            author: "alice".to_owned(),
+            guard,
+        })
+    };
+    let guard = LockGuard {
+        name: name(),
+        token: token(),
+    };
+    vec![
+        Body::Lock(LockVerb::Acquire {
+            name: name(),
+            owner: "alice".to_owned(),
+            ttl: Millis(30_000),
+        }),
+        Body::Lock(LockVerb::Renew {
+            name: name(),
+            token: token(),
+            ttl: Millis(30_000),
+        }),
+        Body::Lock(LockVerb::Release {
+            name: name(),
+            token: token(),
+        }),
+        write(Some("true"), Expected::Any, None),
+        write(Some("false"), Expected::Absent, None),
+        write(None, Expected::Revision(300), Some(guard)),
+        Body::TakeBack { job: JOB },
+        Body::RejectModel {
+            configuration: configuration(),
+            model: BlobHash([0xa1; 32]),
+            reason: "diverged".to_owned(),
+        },
+        Body::Release {
+            job: JOB,
+            token: token(),
+            reason: Loss::TakenBack,
+        },
+    ]
 }
 
 fn hex(bytes: &[u8]) -> String {

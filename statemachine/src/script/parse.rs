@@ -13,6 +13,8 @@ use crate::job::{
 };
 use crate::roster::{NodeRecord, Role};
 
+use super::services::parse_service;
+
 /// The words of a line, read from the left.
 pub(super) struct Words<'a> {
     words: Vec<&'a str>,
@@ -53,20 +55,20 @@ impl<'a> Words<'a> {
     }
 
     /// Whether the next word is `word`, which is then taken.
-    fn flag(&mut self, word: &str) -> bool {
+    pub fn flag(&mut self, word: &str) -> bool {
         let found = self.peek() == Some(word);
         self.at += usize::from(found);
         found
     }
 
     /// The rest of the line as one text.
-    fn rest(&mut self) -> String {
+    pub fn rest(&mut self) -> String {
         let rest = self.words[self.at.min(self.words.len())..].join(" ");
         self.at = self.words.len();
         rest
     }
 
-    fn parse<T: FromStr>(&mut self, what: &str) -> Result<T, String> {
+    pub fn parse<T: FromStr>(&mut self, what: &str) -> Result<T, String> {
         parse(self.next(what)?, what)
     }
 
@@ -94,7 +96,7 @@ impl<'a> Words<'a> {
         Ok((self.job()?, parse_token(self.next("a token")?)?))
     }
 
-    fn hash(&mut self) -> Result<BlobHash, String> {
+    pub fn hash(&mut self) -> Result<BlobHash, String> {
         parse_hash(self.next("a hash")?)
     }
 
@@ -107,7 +109,7 @@ impl<'a> Words<'a> {
     }
 }
 
-fn parse<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
+pub(super) fn parse<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("`{text}` is not {what}"))
 }
 
@@ -123,7 +125,7 @@ pub(super) fn parse_time(text: &str) -> Result<Millis, String> {
 }
 
 /// `entry.ordinal`.
-fn parse_token(text: &str) -> Result<Token, String> {
+pub(super) fn parse_token(text: &str) -> Result<Token, String> {
     let (index, ordinal) = text
         .split_once('.')
         .ok_or_else(|| format!("`{text}` is no token such as `4.0`"))?;
@@ -373,7 +375,7 @@ fn parse_held(verb: &str, words: &mut Words<'_>) -> Result<Option<Body>, String>
 
 /// The verbs about models.
 fn parse_registry(verb: &str, words: &mut Words<'_>) -> Result<Option<Body>, String> {
-    if !["register", "match", "promote", "rollback"].contains(&verb) {
+    if !["register", "match", "promote", "rollback", "reject"].contains(&verb) {
         return Ok(None);
     }
     let configuration = words.configuration()?;
@@ -396,6 +398,11 @@ fn parse_registry(verb: &str, words: &mut Words<'_>) -> Result<Option<Body>, Str
                 Some(_) | None => return Err("`over=` the champion is missing".to_owned()),
             },
         },
+        "reject" => Body::RejectModel {
+            configuration,
+            model: words.hash()?,
+            reason: words.rest(),
+        },
         _ => Body::Rollback {
             configuration,
             model: words.hash()?,
@@ -411,6 +418,9 @@ pub(super) fn parse_body(words: &mut Words<'_>) -> Result<Body, String> {
         return Ok(body);
     }
     if let Some(body) = parse_registry(verb, words)? {
+        return Ok(body);
+    }
+    if let Some(body) = parse_service(verb, words)? {
         return Ok(body);
     }
     Ok(match verb {
@@ -435,6 +445,7 @@ pub(super) fn parse_body(words: &mut Words<'_>) -> Result<Body, String> {
         "claim" => parse_claim(words)?,
         "cancel" => Body::Cancel { job: words.job()? },
         "requeue" => Body::Requeue { job: words.job()? },
+        "takeback" => Body::TakeBack { job: words.job()? },
         "holder" => Body::AddHolder {
             blob: words.hash()?,
             node: words.node()?,

@@ -17,6 +17,7 @@ use riftmesh_statemachine::job::{
 use riftmesh_statemachine::roster::{NodeRecord, Role};
 
 use crate::reference::Reference;
+use crate::services::{ServiceAction, service_action, service_body};
 
 /// A command to be, and the client that sends it.
 #[derive(Debug, Clone)]
@@ -77,7 +78,13 @@ pub enum Action {
     Requeue {
         job: u64,
     },
+    TakeBack {
+        job: u64,
+    },
     Register {
+        model: u8,
+    },
+    Reject {
         model: u8,
     },
     Match {
@@ -95,6 +102,7 @@ pub enum Action {
         model: u8,
     },
     Tick,
+    Service(ServiceAction),
 }
 
 /// What a holder says.
@@ -178,11 +186,14 @@ fn action() -> impl Strategy<Value = Action> {
         16 => (0u64..64, prop::bool::weighted(0.1), verb()).prop_map(|(job, stray, verb)| Action::Held { job, stray, verb }),
         2 => (0u64..64).prop_map(|job| Action::Cancel { job }),
         2 => (0u64..64).prop_map(|job| Action::Requeue { job }),
-        3 => (0u8..6).prop_map(|model| Action::Register { model }),
-        6 => reported.prop_map(|(name, model, opponent, wins, losses)| Action::Match { name, model, opponent, wins, losses }),
-        6 => (0u8..6, prop::bool::weighted(0.1)).prop_map(|(model, stray)| Action::Promote { model, stray }),
-        6 => (0u8..6).prop_map(|model| Action::Rollback { model }),
+        1 => (0u64..64).prop_map(|job| Action::TakeBack { job }),
+        5 => (0u8..6).prop_map(|model| Action::Register { model }),
+        1 => (0u8..18).prop_map(|model| Action::Reject { model }),
+        14 => reported.prop_map(|(name, model, opponent, wins, losses)| Action::Match { name, model, opponent, wins, losses }),
+        10 => (0u8..6, prop::bool::weighted(0.1)).prop_map(|(model, stray)| Action::Promote { model, stray }),
+        10 => (0u8..6).prop_map(|model| Action::Rollback { model }),
         1 => Just(Action::Tick),
+        8 => service_action().prop_map(Action::Service),
     ]
 }
 
@@ -444,6 +455,14 @@ pub fn body(action: &Action, reference: &Reference) -> Body {
         Action::Requeue { job: pick } => Body::Requeue {
             job: job(pick, reference),
         },
+        Action::TakeBack { job: pick } => Body::TakeBack {
+            job: held_job(pick, reference),
+        },
+        Action::Reject { model } => Body::RejectModel {
+            configuration,
+            model: BlobHash([model; 32]),
+            reason: "diverged".to_owned(),
+        },
         Action::Register { model: number } => Body::RegisterModel {
             configuration,
             model: model(number),
@@ -470,5 +489,6 @@ pub fn body(action: &Action, reference: &Reference) -> Body {
             reason: "regression".to_owned(),
         },
         Action::Tick => Body::Tick,
+        Action::Service(action) => service_body(&action, &reference.services),
     }
 }

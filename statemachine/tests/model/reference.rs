@@ -14,6 +14,9 @@ use riftmesh_statemachine::command::{Body, Loss, Origin};
 use riftmesh_statemachine::job::{
     DeviceNeed, JobKind, JobPhase, JobSpec, MatchRecord, ModelRecord, Output, Player,
 };
+use riftmesh_statemachine::lock::LockVerb;
+
+use crate::services::Services;
 
 /// A reply without its words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub enum Answer {
     Granted(Vec<(JobId, Token, u32, u32)>),
     Judged(&'static str, Option<BlobHash>),
     Cancelled,
+    Locked(Token, u64),
+    Revision(u64),
     Refused(&'static str),
 }
 
@@ -86,9 +91,10 @@ pub struct Reference {
     pub models: Vec<PlainModel>,
     champions: Vec<BlobHash>,
     match_names: Vec<BlobHash>,
+    pub services: Services,
 }
 
-type Answered = Result<Answer, &'static str>;
+pub type Answered = Result<Answer, &'static str>;
 
 impl Reference {
     pub fn new(bounds: Bounds) -> Self {
@@ -104,6 +110,7 @@ impl Reference {
         self.ordinal = 0;
         self.now = self.now.max(now);
         let now = self.now;
+        self.services.locks.retain(|lock| lock.until > now);
         for job in &mut self.jobs {
             if job.phase == JobPhase::Delayed && job.until <= now {
                 job.phase = JobPhase::Ready;
@@ -197,6 +204,14 @@ impl Reference {
             Body::Release { job, token, reason } => self.release(*job, *token, *reason),
             Body::Cancel { job } => self.cancel(*job),
             Body::Requeue { job } => self.requeue(*job),
+            Body::TakeBack { job } => {
+                if self.job(*job).ok_or("unknown")?.holder.is_none() {
+                    return Err("conflict");
+                }
+                self.lose(*job);
+                Ok(Answer::Done)
+            }
+            Body::RejectModel { model, .. } => self.reject(*model),
             Body::RegisterModel { model, .. } => {
                 self.register(model);
                 Ok(Answer::Done)
@@ -213,6 +228,14 @@ impl Reference {
             } => self.promote(*model, *expected),
             Body::Rollback { model, .. } => self.roll_back(*model),
             Body::Tick => Ok(Answer::Done),
+            Body::Lock(verb) => {
+                let token = Token::new(LogIndex(self.index), self.ordinal);
+                let answer = self.services.lock(verb, self.now, token);
+                self.ordinal +=
+                    u16::from(matches!(verb, LockVerb::Acquire { .. }) && answer.is_ok());
+                answer
+            }
+            Body::WriteSetting(write) => self.services.write(write),
             Body::FoundCluster { .. } | Body::AddHolder { .. } => unreachable!("not generated"),
         }
     }
@@ -621,6 +644,16 @@ impl Reference {
             _ => {}
         }
         Ok(Answer::Judged(verdict, self.champion()))
+    }
+
+    fn reject(&mut self, model: BlobHash) -> Answered {
+        let mut models = self.models.iter_mut();
+        let found = models.find(|known| known.hash == model).ok_or("unknown")?;
+        if found.state != "candidate" {
+            return Err("conflict");
+        }
+        found.state = "rejected";
+        Ok(Answer::Done)
     }
 
     fn roll_back(&mut self, model: BlobHash) -> Answered {
