@@ -1,4 +1,4 @@
-//! The desk for matches that people ask for: they become ordinary jobs of the cluster.
+//! The desk for what people ask of the cluster: matches, which become ordinary jobs, and orders.
 
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ use crate::answers::{Envelope, MatchRequest, ReadMode};
 use crate::chores::plan::versus;
 use crate::chores::settings::LoopSettings;
 use crate::client::{CallFailure, Client};
+use crate::orders::{OrderAnswer, OrderRequest};
+use crate::protocol::{Request, Response};
 
 /// Before everything else: a person waits.
 const PRIORITY: u8 = 200;
@@ -95,6 +97,25 @@ impl Desk {
         }
     }
 
+    async fn carry_out(&self, request: OrderRequest) -> Result<String, AnswerError> {
+        let command = Request::Propose(request.command());
+        match self.client.ask_leader(command, DEADLINE).await {
+            Ok(Response::Applied {
+                reply: Reply::Refused(refusal),
+                ..
+            })
+            | Err(CallFailure::Refused(refusal)) => Err(AnswerError::Invalid(refusal.to_string())),
+            Ok(Response::Applied { reply, .. }) => self.wrap(OrderAnswer {
+                said: reply.to_string(),
+                reply,
+            }),
+            Ok(other) => Err(AnswerError::Unavailable(format!(
+                "unexpected answer {other:?}"
+            ))),
+            Err(error) => Err(AnswerError::Unavailable(error.to_string())),
+        }
+    }
+
     fn wrap<T: Serialize>(&self, answer: T) -> Result<String, AnswerError> {
         let envelope = Envelope {
             node: self.node,
@@ -117,5 +138,9 @@ impl MatchDesk for Desk {
 
     fn cancel(&self, job: JobId) -> BoxFuture<'_, Result<String, AnswerError>> {
         Box::pin(self.withdraw(job))
+    }
+
+    fn order(&self, request: OrderRequest) -> BoxFuture<'_, Result<String, AnswerError>> {
+        Box::pin(self.carry_out(request))
     }
 }
