@@ -160,6 +160,22 @@ impl Display for Body {
                 model,
                 reason,
             } => write!(f, "reject {} of {configuration}: {reason}", model.short()),
+            Self::SubmitWith { jobs } => write!(f, "submit {}", list(jobs)),
+            Self::OpenWorker {
+                node,
+                generation,
+                offer,
+            } => write!(
+                f,
+                "open a session of {node}, generation {generation}, {offer}"
+            ),
+            Self::UpgradeTo { level, advertised } => {
+                write!(f, "upgrade to level {level}, known to {}", list(advertised))
+            }
+            Self::SetTenant { tenant, share } => match share {
+                Some(share) => write!(f, "give {tenant} {share}"),
+                None => write!(f, "take its share from {tenant}"),
+            },
         }
     }
 }
@@ -363,6 +379,9 @@ impl Display for Effect {
             Self::SettingChanged { key, revision } => {
                 write!(f, "setting {key} changed with revision {revision}")
             }
+            Self::LevelRaised { level } => write!(f, "the cluster is at level {level}"),
+            Self::TenantChanged { tenant } => write!(f, "tenant {tenant} has another share"),
+            Self::JobRecurs { job, next } => write!(f, "{job} comes again as {next}"),
         }
     }
 }

@@ -194,4 +194,21 @@ pub enum Effect {
         /// The revision of the write.
         revision: u64,
     },
+    /// The cluster behaves by another level.
+    LevelRaised {
+        /// Which.
+        level: u32,
+    },
+    /// A tenant has another share.
+    TenantChanged {
+        /// Whose.
+        tenant: String,
+    },
+    /// A recurring job is over and was entered again.
+    JobRecurs {
+        /// The one that is over.
+        job: JobId,
+        /// The one that follows.
+        next: JobId,
+    },
 }

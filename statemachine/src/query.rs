@@ -1,6 +1,6 @@
 //! Read-only views, ready to be sent or printed. All of them encode as JSON and as postcard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use riftmesh_base::{
     BlobHash, ClusterId, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId,
@@ -17,6 +17,7 @@ use crate::rating::fit;
 use crate::roster::{NodeEntry, SessionRecord};
 use crate::setting::{SettingChange, SettingRecord};
 use crate::state::{Configuration, State};
+use crate::terms::TenantShare;
 
 /// Which jobs to list. Empty fields do not restrict.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +165,21 @@ pub struct QueueView {
     pub slots_used: u64,
     /// The job that has been ready for longest, and for how long in cluster time.
     pub longest_ready: Option<(JobId, Millis)>,
+    /// Who has how much of it.
+    pub tenants: Vec<TenantView>,
+}
+
+/// What a tenant has, and what it is entitled to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantView {
+    /// Its name, empty for jobs of nobody in particular.
+    pub tenant: String,
+    /// Its share, if it was given one.
+    pub share: Option<TenantShare>,
+    /// Its unfinished jobs.
+    pub jobs: u64,
+    /// Slots they hold.
+    pub slots: u64,
 }
 
 /// The state in a few numbers: a status line, and the gauges of every map that has a cap.
@@ -171,6 +187,8 @@ pub struct QueueView {
 pub struct StateSummary {
     /// The cluster, once founded.
     pub cluster: Option<ClusterId>,
+    /// The level of behaviour the cluster has agreed on.
+    pub level: u32,
     /// Cluster time.
     pub now: Millis,
     /// Last entry applied.
@@ -212,6 +230,7 @@ impl State {
         let jobs = JobPhase::ALL.map(|phase| (phase, self.queue.count(phase)));
         StateSummary {
             cluster: self.cluster(),
+            level: self.level(),
             now: self.now(),
             applied: self.applied(),
             nodes: self.nodes.roster.len(),
@@ -228,10 +247,15 @@ impl State {
         }
     }
 
-    /// Cluster time at which the earliest delayed job becomes ready or the earliest lock runs out, so that a leader
-    /// with nothing else to propose knows when to propose a `Tick`.
+    /// Cluster time at which something happens by itself: a delayed job becomes ready, a lock runs out, a cancelled job's
+    /// grace is over. So a leader with nothing else to propose knows when to propose a `Tick`.
     pub fn next_deadline(&self) -> Option<Millis> {
-        let deadlines = [self.queue.next_deadline(), self.locks.next_deadline()];
+        let cancellation = self.queue.next_cancellation();
+        let deadlines = [
+            self.queue.next_deadline(),
+            self.locks.next_deadline(),
+            cancellation.filter(|_| self.has_cancel_grace()),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -311,8 +335,26 @@ impl State {
             sessions: summary.sessions,
             slots: summary.slots,
             slots_used: summary.slots_used,
+            tenants: self.tenants(),
             longest_ready: longest.map(|record| (record.id, self.now().since(record.changed))),
         }
+    }
+
+    /// Tenants that have unfinished jobs or a share, in the order of their names.
+    pub fn tenants(&self) -> Vec<TenantView> {
+        let shares = self.tenants.shares();
+        let with_jobs = self.queue.tenant_uses().map(|(tenant, _)| tenant);
+        let names: BTreeSet<&str> = with_jobs.chain(shares.keys().map(String::as_str)).collect();
+        let rows = names.into_iter().map(|tenant| {
+            let used = self.queue.tenant_use(tenant);
+            TenantView {
+                tenant: tenant.to_owned(),
+                share: shares.get(tenant).copied(),
+                jobs: used.jobs,
+                slots: used.slots,
+            }
+        });
+        rows.collect()
     }
 
     /// The roster, in the order of ids.

@@ -7,9 +7,11 @@
 //! at 10s                                   time of the entries that follow
 //! bounds losses_max=3 segments_kept=2      before the first entry only
 //! @7.1 submit self-play hex8_2p x=2        a command with an origin: client 7, sequence number 1
-//! found | tick | admit n1 worker | drain n1 | undrain n1 | forget n1 | open n1 gen=1 slots=2 cuda
+//! found | tick | admit n1 worker | drain n1 | undrain n1 | forget n1 | open n1 gen=1 slots=2 [mem=MIB] [labels=a+b] cuda
 //! expire s1 silent | claim s1 2 [self-play,train] | progress j1 4.0 3/8
 //! submit KIND CONFIG [x=N] [key=K] [after=j1,j2] [prio=N] [from=10s] [slots=N] [cuda] [attempts=N] [backoff=1s] [payload=P]
+//!     [tenant=T] [labels=a+b] [mem=MIB] [await=any|over] [scope=configuration|tenant] [every=10s]
+//! upgrade 2 [n1,n2] | share TENANT weight=N [jobs=N] [slots=N] | unshare TENANT
 //! complete j1 4.0 [segment=aa:games:rows] [model=bb:parent] [match=bb@64:7-3:untrained@64]
 //! fail j1 4.0 retry|final WORDS | release j1 4.0 process | cancel j1 | requeue j1 | takeback j1
 //! register CONFIG bb:parent | match CONFIG id bb@64:7-3:cc@64 | promote CONFIG bb over=none
@@ -18,7 +20,7 @@
 //! lock NAME OWNER 30s | renew NAME 4.0 30s | unlock NAME 4.0
 //! set KEY [if=any|absent|REVISION] [by=AUTHOR] [under=NAME:4.0] to WORDS | unset KEY [if=...] [by=...] [under=...]
 //! show jobs | show nodes | show ledger CONFIG | show models CONFIG | show ratings CONFIG | show lineage CONFIG bb
-//! show locks | show settings
+//! show locks | show settings | show tenants
 //! ```
 
 use riftmesh_base::{BlobHash, ConfigurationName, LogIndex, Millis};
@@ -30,6 +32,7 @@ use crate::state::State;
 
 mod parse;
 mod services;
+mod work;
 
 use parse::{Words, parse_body, parse_time};
 
@@ -143,6 +146,7 @@ impl Script {
             }
             "locks" => self.state.locks().map(ToString::to_string).collect(),
             "settings" => self.show_settings(),
+            "tenants" => self.show_tenants(),
             other => return Err(format!("cannot show `{other}`")),
         };
         words.end()?;
@@ -159,7 +163,7 @@ impl Script {
             .jobs(&filter)
             .into_iter()
             .map(|job| {
-                let mut line = format!("{} {}: {}", job.id, job.spec, job.state);
+                let mut line = format!("{} {}{}: {}", job.id, job.spec, job.terms, job.state);
                 let counters = [("failures", job.failures), ("losses", job.losses)];
                 for (name, count) in counters.into_iter().filter(|(_, count)| *count > 0) {
                     line += &format!(", {count} {name}");
@@ -205,6 +209,21 @@ impl Script {
             .segments(name)
             .map(|segment| format!("{} {} by {}", segment.serial, segment.record, segment.job));
         std::iter::once(head).chain(segments).collect()
+    }
+
+    fn show_tenants(&self) -> Vec<String> {
+        let rows = self.state.tenants().into_iter().map(|row| {
+            let name = if row.tenant.is_empty() {
+                "(nobody)"
+            } else {
+                &row.tenant
+            };
+            let share = row
+                .share
+                .map_or_else(String::new, |share| format!(", {share}"));
+            format!("{name}: {} jobs, {} slots{share}", row.jobs, row.slots)
+        });
+        rows.collect()
     }
 
     /// The settings, and behind them the history, newest first.

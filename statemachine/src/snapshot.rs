@@ -9,14 +9,19 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::invariants::Violation;
+use crate::level::LEVEL;
 use crate::state::State;
+
+mod older;
+
+use older::{NodesV1, QueueV1};
 
 const MAGIC: [u8; 4] = *b"RMst";
 /// Rises with the meaning or the bytes of a section. A build that knows several reads the older ones too.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 /// In the order they follow each other, each with the first version that has it. An older image lacks the later ones,
 /// and what they would hold is empty: nothing that was known then could have filled them.
-const SECTIONS: [(&str, u16); 8] = [
+const SECTIONS: [(&str, u16); 10] = [
     ("head", 1),
     ("clients", 1),
     ("nodes", 1),
@@ -25,6 +30,8 @@ const SECTIONS: [(&str, u16); 8] = [
     ("configurations", 1),
     ("locks", 2),
     ("settings", 2),
+    ("tenants", 3),
+    ("level", 3),
 ];
 
 /// What the header says of a section.
@@ -61,6 +68,14 @@ pub enum RestoreError {
         /// Why.
         error: DecodeError,
     },
+    /// The cluster behaves by a level that this build does not know.
+    #[error(
+        "image of a cluster at level {found}: this build knows levels up to {LEVEL}; upgrade it"
+    )]
+    Level {
+        /// The level.
+        found: u32,
+    },
     /// The image decodes to a state that breaks a rule.
     #[error("the image breaks {} rules, first: {}", .0.len(), .0[0])]
     Invalid(Vec<Violation>),
@@ -78,6 +93,8 @@ impl State {
             encode(&self.configurations),
             encode(&self.locks),
             encode(&self.settings),
+            encode(&self.tenants),
+            encode(&self.level),
         ];
         let headers = SECTIONS
             .iter()
@@ -117,16 +134,31 @@ impl State {
         let mut state = Self {
             head: section(&mut headers, &mut rest)?,
             clients: section(&mut headers, &mut rest)?,
-            nodes: section(&mut headers, &mut rest)?,
-            queue: section(&mut headers, &mut rest)?,
+            nodes: if version < 3 {
+                section::<NodesV1>(&mut headers, &mut rest)?.into()
+            } else {
+                section(&mut headers, &mut rest)?
+            },
+            queue: if version < 3 {
+                section::<QueueV1>(&mut headers, &mut rest)?.into()
+            } else {
+                section(&mut headers, &mut rest)?
+            },
             matches: section(&mut headers, &mut rest)?,
             configurations: section(&mut headers, &mut rest)?,
             locks: later_section(&mut headers, &mut rest)?,
             settings: later_section(&mut headers, &mut rest)?,
+            tenants: later_section(&mut headers, &mut rest)?,
+            level: later_section(&mut headers, &mut rest)?,
         };
         if !rest.is_empty() {
             let left = format!("{} bytes left over behind the last one", rest.len());
             return Err(RestoreError::Sections(left));
+        }
+        if state.level.0 > LEVEL {
+            return Err(RestoreError::Level {
+                found: state.level.0,
+            });
         }
         state.rebuild();
         match state.validate() {
@@ -152,7 +184,7 @@ impl State {
         for record in self.queue.records() {
             let session = record.state.lease().map(|lease| lease.session);
             if let Some(session) = session.and_then(|id| self.nodes.sessions.get_mut(&id)) {
-                session.reserve(record.id, record.spec.needs);
+                session.reserve(record.id, record.spec.needs, &record.terms);
             }
         }
     }

@@ -9,12 +9,14 @@ use crate::bounds::Bounds;
 use crate::clients::Clients;
 use crate::effect::Effect;
 use crate::ledger::Ledger;
+use crate::level::Level;
 use crate::locks::Locks;
 use crate::nodes::Nodes;
 use crate::pairs::{MatchNames, Pairs};
 use crate::queue::Queue;
 use crate::registry::Registry;
 use crate::settings::Settings;
+use crate::tenants::Tenants;
 
 /// Everything the voters agree on.
 ///
@@ -31,6 +33,8 @@ pub struct State {
     pub(crate) configurations: BTreeMap<ConfigurationName, Configuration>,
     pub(crate) locks: Locks,
     pub(crate) settings: Settings,
+    pub(crate) tenants: Tenants,
+    pub(crate) level: Level,
 }
 
 /// The few values the rest hangs on.
@@ -91,6 +95,8 @@ impl State {
             configurations: BTreeMap::new(),
             locks: Locks::default(),
             settings: Settings::default(),
+            tenants: Tenants::default(),
+            level: Level::default(),
         }
     }
 

@@ -18,10 +18,12 @@ use riftmesh_statemachine::job::{
     DeviceNeed, JobKind, JobSpec, MatchRecord, ModelRecord, Needs, Output, Player, RetryPolicy,
     SegmentRecord,
 };
+use riftmesh_statemachine::level::LEVEL;
 use riftmesh_statemachine::lock::{LockGuard, LockVerb};
 use riftmesh_statemachine::roster::{NodeRecord, Role};
 use riftmesh_statemachine::setting::{Expected, SettingWrite};
-use riftmesh_statemachine::{Batch, Command, State};
+use riftmesh_statemachine::terms::{AfterPolicy, JobRequest, KeyScope, Offer, TenantShare, Terms};
+use riftmesh_statemachine::{Batch, Command, Refusal, Reply, State};
 
 const NODE: NodeId = NodeId(0x1122_3344_5566_7788);
 const JOB: JobId = JobId(300);
@@ -123,6 +125,10 @@ fn name(body: &Body) -> &'static str {
         Body::WriteSetting(_) => "WriteSetting",
         Body::TakeBack { .. } => "TakeBack",
         Body::RejectModel { .. } => "RejectModel",
+        Body::SubmitWith { .. } => "SubmitWith",
+        Body::OpenWorker { .. } => "OpenWorker",
+        Body::SetTenant { .. } => "SetTenant",
+        Body::UpgradeTo { .. } => "UpgradeTo",
     }
 }
 
@@ -217,6 +223,7 @@ fn bodies() -> Vec<Body> {
         });
     }
     bodies.extend(services());
+    bodies.extend(work());
     bodies
 }
 
@@ -265,6 +272,59 @@ fn services() -> Vec<Body> {
             job: JOB,
             token: token(),
             reason: Loss::TakenBack,
+        },
+    ]
+}
+
+/// Jobs on terms of their own, and those who can run them.
+fn work() -> Vec<Body> {
+    let terms = Terms {
+        tenant: "red".to_owned(),
+        labels: vec!["big".to_owned(), "quiet".to_owned()],
+        gpu_memory_mib: 20_000,
+        after: AfterPolicy::AnyDone,
+        scope: KeyScope::Configuration,
+        every: Some(Millis(60_000)),
+    };
+    let others = Terms {
+        after: AfterPolicy::AllOver,
+        scope: KeyScope::Tenant,
+        ..Terms::default()
+    };
+    let share = TenantShare {
+        weight: 300,
+        jobs_live_max: Some(1_000),
+        slots_max: None,
+    };
+    let jobs = [terms, others, Terms::default()].map(|terms| JobRequest {
+        spec: spec(),
+        terms,
+    });
+    vec![
+        Body::SubmitWith {
+            jobs: jobs.into_iter().collect(),
+        },
+        Body::OpenWorker {
+            node: NODE,
+            generation: 5,
+            offer: Offer {
+                slots: 8,
+                cuda: true,
+                gpu_memory_mib: 80_000,
+                labels: vec!["big".to_owned()],
+            },
+        },
+        Body::SetTenant {
+            tenant: "red".to_owned(),
+            share: Some(share),
+        },
+        Body::SetTenant {
+            tenant: "blue".to_owned(),
+            share: None,
+        },
+        Body::UpgradeTo {
+            level: 2,
+            advertised: vec![NODE],
         },
     ]
 }
@@ -353,6 +413,43 @@ fn foreign_entries_are_refused() {
             Err(BatchError::Decode(_))
         ));
     }
+}
+
+/// A build stops before the entry that raises the level beyond its own, and not before one that every build refuses.
+#[test]
+fn unknown_levels_stop_this_build() {
+    let upgrade = |level| {
+        let advertised = vec![NODE];
+        let body = Body::UpgradeTo { level, advertised };
+        let command = Command { origin: None, body };
+        Batch::new(Millis(5), vec![command])
+    };
+    let mut state = State::new();
+    assert_eq!(state.check(&upgrade(LEVEL + 1)), Ok(()));
+    let admit = Body::AdmitNode(NodeRecord {
+        id: NODE,
+        name: "n1".to_owned(),
+        role: Role::Voter,
+        address: String::new(),
+    });
+    let admit = Command {
+        origin: None,
+        body: admit,
+    };
+    state.apply(LogIndex(1), &Batch::new(Millis(5), vec![admit]));
+    for level in 2..=LEVEL {
+        assert_eq!(state.check(&upgrade(level)), Ok(()));
+        state.apply(LogIndex(u64::from(level)), &upgrade(level));
+        assert_eq!(state.level(), level);
+    }
+    let found = LEVEL + 1;
+    assert_eq!(
+        state.check(&upgrade(found)),
+        Err(BatchError::Level { found })
+    );
+    assert_eq!(state.check(&upgrade(LEVEL + 2)), Ok(()));
+    let (replies, _) = state.apply(LogIndex(90), &upgrade(LEVEL + 2));
+    assert!(matches!(replies[0], Reply::Refused(Refusal::Conflict(_))));
 }
 
 /// A state that has been through one of each has the image it always had: its hash is pinned, so that a change of

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use riftmesh_base::{LogIndex, Token};
 
 use super::Violation;
-use crate::bounds::{LOCKS_MAX, SETTING_CHANGES_KEPT, SETTINGS_MAX};
+use crate::bounds::{LOCKS_MAX, SETTING_CHANGES_KEPT, SETTINGS_MAX, TENANTS_MAX};
 use crate::state::State;
 
 impl State {
@@ -58,9 +58,12 @@ impl State {
     }
 
     /// Sizes of the tables whose caps are constants.
-    pub(super) fn service_sizes(&self) -> [(&'static str, usize, usize); 3] {
+    pub(super) fn service_sizes(&self) -> [(&'static str, usize, usize); 5] {
         let settings = &self.settings;
         [
+            ("shares", self.tenants.shares().len(), TENANTS_MAX),
+            // The nameless tenant has one too.
+            ("passes", self.tenants.passes().len(), TENANTS_MAX + 1),
             ("locks", self.locks.records().len(), LOCKS_MAX),
             ("settings", settings.records().len(), SETTINGS_MAX),
             (

@@ -7,13 +7,11 @@ use riftmesh_base::{
 };
 
 use crate::command::{Body, Loss};
-use crate::job::{
-    DeviceNeed, JobKind, JobSpec, MatchRecord, ModelRecord, Needs, Output, Player, RetryPolicy,
-    SegmentRecord,
-};
+use crate::job::{JobKind, MatchRecord, ModelRecord, Output, Player, SegmentRecord};
 use crate::roster::{NodeRecord, Role};
 
 use super::services::parse_service;
+use super::work::{parse_open, parse_share, parse_submit, parse_upgrade};
 
 /// The words of a line, read from the left.
 pub(super) struct Words<'a> {
@@ -76,7 +74,7 @@ impl<'a> Words<'a> {
         self.parse("a configuration")
     }
 
-    fn node(&mut self) -> Result<NodeId, String> {
+    pub fn node(&mut self) -> Result<NodeId, String> {
         let word = self.next("a node")?;
         let number = word
             .strip_prefix('n')
@@ -234,52 +232,6 @@ fn parse_outputs(words: &mut Words<'_>) -> Result<Vec<Output>, String> {
     Ok(outputs)
 }
 
-fn parse_submit(words: &mut Words<'_>) -> Result<Body, String> {
-    let mut spec = JobSpec {
-        kind: words.parse("a kind of job")?,
-        configuration: words.configuration()?,
-        payload: "{}".to_owned(),
-        priority: 100,
-        unique_key: None,
-        after: Vec::new(),
-        not_before: Millis(0),
-        needs: Needs {
-            slots: 1,
-            device: DeviceNeed::Any,
-        },
-        retry: RetryPolicy {
-            attempts_max: 3,
-            backoff: Millis::from_secs(1),
-            backoff_max: Millis::from_secs(60),
-        },
-    };
-    let mut copies = 1;
-    loop {
-        if words.flag("cuda") {
-            spec.needs.device = DeviceNeed::Cuda;
-        } else if let Some((name, value)) = words.setting() {
-            match name {
-                "x" => copies = parse(value, "a number of jobs")?,
-                "key" => spec.unique_key = Some(value.to_owned()),
-                "payload" => spec.payload = value.to_owned(),
-                "prio" => spec.priority = parse(value, "a priority")?,
-                "from" => spec.not_before = parse_time(value)?,
-                "slots" => spec.needs.slots = parse(value, "a number of slots")?,
-                "attempts" => spec.retry.attempts_max = parse(value, "a number of attempts")?,
-                "backoff" => spec.retry.backoff = parse_time(value)?,
-                "after" => {
-                    let jobs = value.split(',').map(|job| parse(job, "a job"));
-                    spec.after = jobs.collect::<Result<_, _>>()?;
-                }
-                _ => return Err(format!("a job has no `{name}`")),
-            }
-        } else {
-            let jobs = vec![spec; copies];
-            return Ok(Body::Submit { jobs });
-        }
-    }
-}
-
 fn parse_claim(words: &mut Words<'_>) -> Result<Body, String> {
     let session = words.session()?;
     let jobs_max = words.parse("a number of jobs")?;
@@ -312,25 +264,6 @@ fn parse_admit(words: &mut Words<'_>) -> Result<Body, String> {
         role,
         address,
     }))
-}
-
-fn parse_open(words: &mut Words<'_>) -> Result<Body, String> {
-    let node = words.node()?;
-    let (mut generation, mut slots) = (1, 1);
-    while let Some((name, value)) = words.setting() {
-        match name {
-            "gen" => generation = parse(value, "a generation")?,
-            "slots" => slots = parse(value, "a number of slots")?,
-            _ => return Err(format!("a session has no `{name}`")),
-        }
-    }
-    let cuda = words.flag("cuda");
-    Ok(Body::OpenSession {
-        node,
-        generation,
-        slots,
-        cuda,
-    })
 }
 
 /// The verbs of a worker about a job it holds.
@@ -442,6 +375,8 @@ pub(super) fn parse_body(words: &mut Words<'_>) -> Result<Body, String> {
             reason: parse_loss(words.next("a reason")?)?,
         },
         "submit" => parse_submit(words)?,
+        "upgrade" => parse_upgrade(words)?,
+        "share" | "unshare" => parse_share(verb == "share", words)?,
         "claim" => parse_claim(words)?,
         "cancel" => Body::Cancel { job: words.job()? },
         "requeue" => Body::Requeue { job: words.job()? },

@@ -6,7 +6,9 @@
     reason = "a test that finds nothing to compare has failed"
 )]
 
+mod claims;
 mod generate;
+mod models;
 mod reference;
 mod services;
 
@@ -92,6 +94,7 @@ fn plain(record: &JobRecord, reference: &PlainJob) -> PlainJob {
         losses: record.losses,
         submitted: record.submitted.0,
         outputs: record.outputs.clone(),
+        terms: record.terms.clone(),
     }
 }
 
@@ -127,14 +130,23 @@ fn compare(state: &State, reference: &Reference) {
     compare_models(state, reference, &name);
     let delayed = jobs.iter().filter(|job| job.phase == JobPhase::Delayed);
     let locks = reference.services.locks.iter();
+    let cancelling = jobs.iter().filter(|job| job.phase == JobPhase::Cancelling);
+    let cancelling = cancelling.filter(|_| reference.raised);
     assert_eq!(
         state.next_deadline().map(|at| at.0),
         delayed
             .map(|job| job.until)
             .chain(locks.map(|lock| lock.until))
+            .chain(cancelling.map(|job| job.until))
             .min()
     );
     compare_services(state, &reference.services);
+    for row in state.tenants() {
+        let jobs = jobs.iter().filter(|job| !job.phase.is_final());
+        let jobs = jobs.filter(|job| job.terms.tenant == row.tenant);
+        assert_eq!(row.jobs, jobs.count() as u64, "{}", row.tenant);
+        assert_eq!(row.share, reference.shares.get(&row.tenant).copied());
+    }
 }
 
 fn compare_services(state: &State, services: &Services) {
@@ -296,6 +308,9 @@ fn random_commands_reach_everything() {
         "LockReleased",
         "LockExpired",
         "SettingChanged",
+        "TenantChanged",
+        "LevelRaised",
+        "JobRecurs",
     ];
     let refusals = [
         "fenced",
