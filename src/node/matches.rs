@@ -13,7 +13,7 @@ use crate::answers::{Envelope, MatchRequest, ReadMode};
 use crate::chores::plan::versus;
 use crate::chores::settings::LoopSettings;
 use crate::client::{CallFailure, Client};
-use crate::orders::{OrderAnswer, OrderRequest};
+use crate::orders::{Levels, Order, OrderAnswer, OrderRequest};
 use crate::protocol::{Request, Response};
 
 /// Before everything else: a person waits.
@@ -24,6 +24,8 @@ const GAMES_MAX: u32 = 10_000;
 const GAMES_PER_JOB: u32 = 20;
 /// A person is promised an answer in two seconds.
 const DEADLINE: std::time::Duration = Millis(1_400).duration();
+/// Of that, the time in which voters may say which levels they know.
+const LEVELS_WAIT: std::time::Duration = Millis(500).duration();
 
 /// Enters matches through the log, from any node.
 pub struct Desk {
@@ -98,7 +100,11 @@ impl Desk {
     }
 
     async fn carry_out(&self, request: OrderRequest) -> Result<String, AnswerError> {
-        let command = Request::Propose(request.command());
+        let levels = match request.order {
+            Order::RaiseLevel => self.levels().await,
+            _ => Levels::default(),
+        };
+        let command = Request::Propose(request.command(&levels));
         match self.client.ask_leader(command, DEADLINE).await {
             Ok(Response::Applied {
                 reply: Reply::Refused(refusal),
@@ -114,6 +120,18 @@ impl Desk {
             ))),
             Err(error) => Err(AnswerError::Unavailable(error.to_string())),
         }
+    }
+
+    /// What the voters that answer say of their levels.
+    async fn levels(&self) -> Levels {
+        let mut levels = Levels::default();
+        for answer in self.client.ask_each(&Request::Level, LEVELS_WAIT).await {
+            if let Response::Level { node, known, at } = answer {
+                levels.at = levels.at.max(at);
+                levels.known.push((node, known));
+            }
+        }
+        levels
     }
 
     fn wrap<T: Serialize>(&self, answer: T) -> Result<String, AnswerError> {
