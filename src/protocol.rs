@@ -98,15 +98,6 @@ pub enum Response {
         /// An `answers::Envelope`.
         json: String,
     },
-    /// The answer to [`Request::Level`].
-    Level {
-        /// Who answers.
-        node: NodeId,
-        /// The highest level its build knows.
-        known: u32,
-        /// The level its state is at.
-        at: u32,
-    },
     /// Not the leader. Nothing was done.
     NotLeader {
         /// Who is, if quorum confirms one.
@@ -128,6 +119,15 @@ pub enum Response {
     Invalid {
         /// Which.
         reason: String,
+    },
+    /// The answer to [`Request::Level`].
+    Level {
+        /// Who answers.
+        node: NodeId,
+        /// The highest level its build knows.
+        known: u32,
+        /// The level its state is at.
+        at: u32,
     },
 }
 
