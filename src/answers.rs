@@ -35,6 +35,16 @@ pub enum Query {
     Model(String),
     /// `Vec<ProgressAnswer>`, one per configuration.
     Progress,
+    /// `QueueView`.
+    Queue,
+    /// `Vec<LockRecord>`, by name.
+    Locks,
+    /// `Vec<SettingRecord>`, by key.
+    Settings,
+    /// `Vec<SettingChange>`, newest first, of one setting or of all.
+    SettingChanges(Option<String>),
+    /// `Vec<ModelAnswer>`: a model, found like [`Query::Model`], then its parent, and so on to the oldest that is known.
+    Lineage(String),
 }
 
 /// Every answer says who gave it and how fresh it is.

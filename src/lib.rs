@@ -12,5 +12,6 @@ pub mod cli;
 mod client;
 mod job;
 mod node;
+mod orders;
 mod protocol;
 mod up;

@@ -50,6 +50,8 @@ pub enum Request {
     Query(Query),
     /// What a voter says about itself while a cluster is being formed. Answered before there is any leader.
     Introduce,
+    /// Which level of behaviour the voter that is asked knows. Answered by any voter.
+    Level,
 }
 
 /// Longest wait of one [`Request::WaitWork`].
@@ -117,6 +119,15 @@ pub enum Response {
     Invalid {
         /// Which.
         reason: String,
+    },
+    /// The answer to [`Request::Level`].
+    Level {
+        /// Who answers.
+        node: NodeId,
+        /// The highest level its build knows.
+        known: u32,
+        /// The level its state is at.
+        at: u32,
     },
 }
 

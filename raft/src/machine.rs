@@ -113,6 +113,10 @@ impl Machine {
             EntryPayload::Blank | EntryPayload::Membership(_) => None,
         };
         let mut applied = self.applied_mut();
+        if let Some(batch) = &batch {
+            let check = applied.state.check(batch);
+            check.map_err(|e| io::Error::other(format!("log entry {index}: {e}")))?;
+        }
         let (replies, effects) = match &batch {
             Some(batch) => applied.state.apply(index, batch),
             None => (Vec::new(), Vec::new()),

@@ -7,7 +7,7 @@
 mod child;
 mod grant;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use riftmesh_statemachine::command::Body;
 use riftmesh_statemachine::job::{Grant, JobKind};
 use riftmesh_statemachine::reply::{Refusal, Reply};
 use riftmesh_statemachine::roster::NodeRecord;
+use riftmesh_statemachine::terms::Offer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -37,6 +38,10 @@ pub struct AgentConfig {
     pub generation: u64,
     /// Slots it offers.
     pub slots: u16,
+    /// Memory of its first CUDA device in MiB that jobs may be promised, zero for none.
+    pub gpu_memory_mib: u32,
+    /// Labels it offers.
+    pub labels: BTreeSet<String>,
     /// Device strings of its CUDA devices; empty on a CPU node.
     pub cuda: Vec<String>,
     /// Scratch space, emptied at start.
@@ -136,12 +141,7 @@ impl WorkerAgent {
                 deadlines::COMMAND,
             )
             .await?;
-        let open = Body::OpenSession {
-            node: self.config.record.id,
-            generation: self.config.generation,
-            slots: self.config.slots,
-            cuda: !self.config.cuda.is_empty(),
-        };
+        let open = self.opening();
         match self
             .session_client
             .propose(open, deadlines::COMMAND)
@@ -155,6 +155,32 @@ impl WorkerAgent {
                 jobs: JoinSet::new(),
             }),
             other => Err(CallFailure::Unknown(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    /// A plain session unless the node offers more than that can say: builds from before there was more read it too.
+    fn opening(&self) -> Body {
+        let config = &self.config;
+        let (node, generation) = (config.record.id, config.generation);
+        let (slots, cuda) = (config.slots, !config.cuda.is_empty());
+        if config.labels.is_empty() && config.gpu_memory_mib == 0 {
+            return Body::OpenSession {
+                node,
+                generation,
+                slots,
+                cuda,
+            };
+        }
+        let offer = Offer {
+            slots,
+            cuda,
+            gpu_memory_mib: config.gpu_memory_mib,
+            labels: config.labels.iter().cloned().collect(),
+        };
+        Body::OpenWorker {
+            node,
+            generation,
+            offer,
         }
     }
 

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use riftmesh_base::{BlobHash, ClusterId, ConfigurationName, LogIndex};
+use riftmesh_base::{BlobHash, ClusterId, ConfigurationName, LogIndex, Millis};
 use riftmesh_raft::{RaftNode, RaftRole};
 use riftmesh_statemachine::State;
 use riftmesh_statemachine::command::{Body, Command};
 use riftmesh_statemachine::reply::Reply;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::facts;
 use super::plan::{self, Standing};
@@ -38,6 +38,8 @@ pub struct Chores {
     planned: LogIndex,
     /// The term this leader has confirmed its state for.
     confirmed_term: Option<u64>,
+    /// Cluster time as it was applied last, and when this node saw it first: how long the log has been quiet.
+    quiet: (Millis, Instant),
 }
 
 impl Chores {
@@ -58,6 +60,7 @@ impl Chores {
             judged: BTreeMap::new(),
             planned: LogIndex(0),
             confirmed_term: None,
+            quiet: (Millis(0), Instant::now()),
         }
     }
 
@@ -124,14 +127,19 @@ impl Chores {
             judged,
             planned,
             cluster,
+            quiet,
             ..
         } = self;
         raft.read(|index, state| {
             if state.cluster().is_none() {
                 bodies.push(Body::FoundCluster { cluster: *cluster });
             }
-            // Time passes with every entry; when there is none, a delayed job still has its moment.
-            if state.next_deadline().is_some() {
+            if quiet.0 != state.now() {
+                *quiet = (state.now(), Instant::now());
+            }
+            // Time passes with every entry; when there is none, a delayed job still has its moment, and a lock its end.
+            let wait = state.next_deadline().map(|at| at.since(state.now()));
+            if wait.is_some_and(|wait| wait <= quiet.1.elapsed().into()) {
                 bodies.push(Body::Tick);
             }
             if index == *planned {

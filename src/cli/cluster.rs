@@ -1,11 +1,13 @@
-//! `cluster create`: what the machines of a cluster share.
+//! `cluster create|upgrade`: what the machines of a cluster share, and how all of them behave.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::Exit;
+use super::order::{order, said};
 use super::output::talk;
+use super::{AskArgs, Exit};
+use crate::orders::Order;
 
 /// The `cluster` family.
 #[derive(Debug, Subcommand)]
@@ -16,11 +18,22 @@ pub enum ClusterCommand {
         #[arg(long, default_value = "cluster.credential")]
         out: PathBuf,
     },
+    /// Switch on what a new build does differently, once every voter runs it. There is no way back
+    Upgrade {
+        #[command(flatten)]
+        ask: AskArgs,
+    },
 }
 
 /// Runs a `cluster` command.
 pub fn run(command: &ClusterCommand) -> anyhow::Result<Exit> {
-    let ClusterCommand::Create { out } = command;
+    match command {
+        ClusterCommand::Create { out } => create(out),
+        ClusterCommand::Upgrade { ask } => order(ask, Order::RaiseLevel, said),
+    }
+}
+
+fn create(out: &Path) -> anyhow::Result<Exit> {
     anyhow::ensure!(
         !out.exists(),
         "{} exists; a cluster has one credential for life",

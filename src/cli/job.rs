@@ -1,4 +1,4 @@
-//! `job list|show|watch`, and the hidden `job exec` that a node's job children run.
+//! `job list|show|watch|cancel|retry|release`, and the hidden `job exec` that a node's job children run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,10 +7,12 @@ use clap::{Subcommand, ValueEnum};
 use riftmesh_statemachine::job::JobRecord;
 
 use super::ask::{AskError, Asker};
+use super::order::{failed, order};
 use super::output::{data, json, table, talk};
 use super::query::ask_and_print;
 use super::{AskArgs, Exit};
 use crate::answers::Envelope;
+use crate::orders::Order;
 
 /// Jobs looked at by one turn of `job watch`.
 const WATCHED: u32 = 200;
@@ -43,6 +45,20 @@ pub enum JobCommand {
     },
     /// Stop a job; what it has made so far does not count
     Cancel {
+        /// Such as `j42`
+        id: String,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Make a dead, quarantined or cancelled job ready again, with fresh counters
+    Retry {
+        /// Such as `j42`
+        id: String,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Take a job from the worker that holds it; it is ready again and counts one loss more
+    Release {
         /// Such as `j42`
         id: String,
         #[command(flatten)]
@@ -93,6 +109,18 @@ pub fn run(command: JobCommand) -> anyhow::Result<Exit> {
             ask_and_print(&ask, &format!("/v1/jobs/{id}"), print_job, |_| Exit::Ok)
         }
         JobCommand::Cancel { id, ask } => cancel(&id, &ask),
+        JobCommand::Retry { id, ask } => {
+            let job = id.parse()?;
+            order(&ask, Order::RetryJob(job), |_| {
+                format!("{job} will be tried again")
+            })
+        }
+        JobCommand::Release { id, ask } => {
+            let job = id.parse()?;
+            order(&ask, Order::TakeJobBack(job), |_| {
+                format!("{job} was taken from its holder")
+            })
+        }
         JobCommand::Watch { ask } => watch(&ask),
         JobCommand::Exec => Ok(if crate::job::exec::run() {
             Exit::Ok
@@ -172,13 +200,7 @@ fn cancel(id: &str, ask: &AskArgs) -> anyhow::Result<Exit> {
             data(&format!("{} is cancelled", envelope.answer));
             Ok(Exit::Ok)
         }
-        Err(error) => {
-            talk(&format!("error: {error}"));
-            Ok(match error {
-                AskError::Unreachable(_) => Exit::Unreachable,
-                AskError::Refused(_) => Exit::Failed,
-            })
-        }
+        Err(error) => Ok(failed(&error)),
     }
 }
 

@@ -3,12 +3,16 @@
 
 mod ask;
 mod cluster;
+mod config;
 mod exit;
 mod job;
+mod lock;
 mod model;
 mod node;
+mod order;
 mod output;
 mod query;
+mod queue;
 mod rules;
 mod up;
 
@@ -47,12 +51,21 @@ enum Command {
     Quorum(AskArgs),
     /// The nodes of the mesh
     Members(AskArgs),
-    /// Look into the queue
+    /// Look into the queue, stop jobs, try them again
     #[command(subcommand)]
     Job(job::JobCommand),
-    /// Look into the model registry
+    /// The queue as a whole
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
+    /// Look into the model registry, decide about models
     #[command(subcommand)]
     Model(model::ModelCommand),
+    /// Small settings that every node sees, with their history
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Locks with fencing tokens
+    #[command(subcommand)]
+    Lock(lock::LockCommand),
     /// Check the rules against recorded games
     #[command(subcommand)]
     Rules(rules::RulesCommand),
@@ -122,7 +135,10 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Quorum(args) => query::quorum(&args),
         Command::Members(args) => query::members(&args),
         Command::Job(command) => job::run(command),
+        Command::Queue(command) => queue::run(&command),
         Command::Model(command) => model::run(&command),
+        Command::Config(command) => config::run(command),
+        Command::Lock(command) => lock::run(command),
         Command::Rules(command) => rules::run(&command),
     }
 }

@@ -1,12 +1,16 @@
-//! `model list|show`.
+//! `model list|show|lineage|promote|reject|rollback`.
 
 use clap::Subcommand;
+use riftmesh_base::BlobHash;
 use riftmesh_statemachine::models::ModelState;
 
+use super::ask::Asker;
+use super::order::{failed, order, said};
 use super::output::{data, table};
 use super::query::ask_and_print;
 use super::{AskArgs, Exit};
 use crate::answers::ModelAnswer;
+use crate::orders::Order;
 
 /// The `model` family.
 #[derive(Debug, Subcommand)]
@@ -20,6 +24,40 @@ pub enum ModelCommand {
     Show {
         /// The start of its hash, or its number
         model: String,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// A model, the one it was trained from, and so on back to the oldest that is known
+    Lineage {
+        /// The start of its hash, or its number
+        model: String,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Have the promotion rule look at a candidate now; it alone decides
+    Promote {
+        /// The start of its hash, or its number
+        model: String,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Reject a candidate, whatever its evidence
+    Reject {
+        /// The start of its hash, or its number
+        model: String,
+        /// Why, for those who come after
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Make a former champion champion again
+    Rollback {
+        /// The former champion: the start of its hash, or its number
+        model: String,
+        /// Why, for those who come after
+        #[arg(long)]
+        reason: String,
         #[command(flatten)]
         ask: AskArgs,
     },
@@ -39,7 +77,56 @@ pub fn run(command: &ModelCommand) -> anyhow::Result<Exit> {
                 Exit::Ok
             })
         }
+        ModelCommand::Lineage { model, ask } => ask_and_print(
+            ask,
+            &format!("/v1/models/{model}/lineage"),
+            |models: &Vec<ModelAnswer>| print_models(models),
+            |_| Exit::Ok,
+        ),
+        ModelCommand::Promote { model, ask } => {
+            decide(ask, model, |model, expected| Order::JudgeModel {
+                configuration: model.configuration.clone(),
+                model: model.entry.record.hash,
+                expected,
+            })
+        }
+        ModelCommand::Reject { model, reason, ask } => {
+            decide(ask, model, |model, _| Order::RejectModel {
+                configuration: model.configuration.clone(),
+                model: model.entry.record.hash,
+                reason: reason.clone(),
+            })
+        }
+        ModelCommand::Rollback { model, reason, ask } => {
+            decide(ask, model, |model, _| Order::RollBackModel {
+                configuration: model.configuration.clone(),
+                model: model.entry.record.hash,
+                reason: reason.clone(),
+            })
+        }
     }
+}
+
+/// Finds the model that is meant and the champion of its configuration, then gives the order about them. The order names
+/// both by hash: if the champion changes in between, the cluster refuses instead of deciding about something else.
+fn decide(
+    ask: &AskArgs,
+    wanted: &str,
+    make: impl FnOnce(&ModelAnswer, Option<BlobHash>) -> Order,
+) -> anyhow::Result<Exit> {
+    let asker = Asker::new(&ask.addr);
+    let found = asker
+        .get::<ModelAnswer>(&format!("/v1/models/{wanted}"))
+        .and_then(|model| Ok((model, asker.get::<Vec<ModelAnswer>>("/v1/models")?)));
+    let (model, models) = match found {
+        Ok((model, models)) => (model.answer, models.answer),
+        Err(error) => return Ok(failed(&error)),
+    };
+    let mut reigning = models
+        .iter()
+        .filter(|other| other.configuration == model.configuration && other.champion);
+    let expected = reigning.next().map(|champion| champion.entry.record.hash);
+    order(ask, make(&model, expected), said)
 }
 
 /// A state in a word and its reason.

@@ -60,6 +60,12 @@ pub struct RunArgs {
     /// CUDA devices for jobs, such as `cuda:0`; none runs jobs on the CPU
     #[arg(long, value_delimiter = ',')]
     cuda: Vec<String>,
+    /// Memory of the CUDA device in MiB that jobs may be promised
+    #[arg(long, default_value_t = 0)]
+    gpu_memory_mib: u32,
+    /// Labels that jobs can ask for, such as `big-memory`
+    #[arg(long = "label", value_delimiter = ',')]
+    labels: Vec<String>,
     /// What the cluster learns; give the same on each voter
     #[arg(long, value_delimiter = ',', default_value = "hex8_2p", value_parser = super::parse_configuration)]
     configuration: Vec<ConfigurationName>,
@@ -126,6 +132,8 @@ impl RunArgs {
             credential: self.credential,
             slots,
             cuda: self.cuda,
+            gpu_memory_mib: self.gpu_memory_mib,
+            labels: self.labels.into_iter().collect(),
             loops,
         })
     }

@@ -3,8 +3,9 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::ask::{AskError, Asker};
-use super::output::{Colour, age, data, freshness, json, paint, table, talk};
+use super::ask::Asker;
+use super::order::failed;
+use super::output::{Colour, age, data, freshness, json, paint, table};
 use super::{AskArgs, Exit};
 use crate::answers::{
     Envelope, Health, LeaderAnswer, MemberAnswer, ProgressAnswer, QuorumAnswer, StatusAnswer,
@@ -19,13 +20,7 @@ pub fn ask_and_print<T: DeserializeOwned + Serialize>(
 ) -> anyhow::Result<Exit> {
     let envelope: Envelope<T> = match Asker::new(&args.addr).get(path) {
         Ok(envelope) => envelope,
-        Err(error) => {
-            talk(&format!("error: {error}"));
-            return Ok(match error {
-                AskError::Unreachable(_) => Exit::Unreachable,
-                AskError::Refused(_) => Exit::Failed,
-            });
-        }
+        Err(error) => return Ok(failed(&error)),
     };
     if args.json {
         json(&envelope)?;

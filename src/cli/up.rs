@@ -78,7 +78,7 @@ pub fn run(args: UpArgs) -> anyhow::Result<Exit> {
 }
 
 /// `90s`, `15m`, `2h`, or plain seconds.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(
         text.find(|c: char| !c.is_ascii_digit())
             .unwrap_or(text.len()),

@@ -161,6 +161,22 @@ impl Client {
         }
     }
 
+    /// Asks every voter for itself, all at once; those that do not answer in time are left out.
+    pub async fn ask_each(&self, request: &Request, deadline: Duration) -> Vec<Response> {
+        let end = Instant::now() + deadline;
+        let bytes = Bytes::from(riftmesh_base::encode(request));
+        let targets = self.targets().await;
+        let attempts = targets
+            .into_iter()
+            .map(|target| self.attempt(target, request, &bytes, end));
+        let attempts = futures::future::join_all(attempts).await;
+        let answers = attempts.into_iter().filter_map(|attempt| match attempt {
+            Attempt::Answer(response) => Some(response),
+            Attempt::Elsewhere(_) | Attempt::Lost(_) => None,
+        });
+        answers.collect()
+    }
+
     async fn ask(
         &self,
         request: Request,

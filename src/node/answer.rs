@@ -6,7 +6,9 @@ use std::time::Duration;
 use riftmesh_base::{JobId, NodeId};
 use riftmesh_raft::{RaftNode, RaftStatus};
 use riftmesh_statemachine::job::{JobKind, JobPhase, JobRecord};
+use riftmesh_statemachine::lock::LockRecord;
 use riftmesh_statemachine::query::{ConfigurationView, JobFilter, RosterRow, StateSummary};
+use riftmesh_statemachine::setting::{SettingChange, SettingRecord};
 use riftmesh_transport::link::BoxFuture;
 use serde::Serialize;
 
@@ -90,7 +92,49 @@ impl Answers {
                 confirmed,
                 progress::all(&self.facts(), &self.blobs),
             ),
+            Query::Queue => self.wrap(
+                &status,
+                confirmed,
+                self.raft.read(|_, state| state.queue_view()),
+            ),
+            Query::Locks => self.wrap(&status, confirmed, self.locks()),
+            Query::Settings => self.wrap(&status, confirmed, self.settings()),
+            Query::SettingChanges(key) => {
+                self.wrap(&status, confirmed, self.setting_changes(key.as_deref()))
+            }
+            Query::Lineage(wanted) => self.wrap(&status, confirmed, self.lineage(&wanted)?),
         }
+    }
+
+    fn locks(&self) -> Vec<LockRecord> {
+        self.raft.read(|_, state| state.locks().cloned().collect())
+    }
+
+    fn settings(&self) -> Vec<SettingRecord> {
+        self.raft
+            .read(|_, state| state.settings().cloned().collect())
+    }
+
+    fn setting_changes(&self, key: Option<&str>) -> Vec<SettingChange> {
+        self.raft
+            .read(|_, state| state.setting_changes(key).cloned().collect())
+    }
+
+    /// A model and its ancestors, as far as the registry knows them.
+    fn lineage(&self, wanted: &str) -> Result<Vec<ModelAnswer>, AnswerError> {
+        let model = self.model(wanted)?;
+        let line: Vec<_> = self.raft.read(|_, state| {
+            let line = state.lineage(&model.configuration, model.entry.record.hash);
+            line.into_iter().map(|entry| entry.record.hash).collect()
+        });
+        let models = self.models();
+        let find = |hash| {
+            let mut models = models.iter();
+            models.find(|known| {
+                known.entry.record.hash == hash && known.configuration == model.configuration
+            })
+        };
+        Ok(line.into_iter().filter_map(find).cloned().collect())
     }
 
     fn wrap<T: Serialize>(

@@ -271,6 +271,8 @@ impl Parts {
             generation: own.generation,
             slots: self.config.slots,
             cuda: self.config.cuda.clone(),
+            gpu_memory_mib: self.config.gpu_memory_mib,
+            labels: self.config.labels.clone(),
             work_dir: self.config.dir.join("work"),
             optimizers: self.config.dir.join("optimizers"),
             exe: std::env::current_exe().context("cannot find this program's own file")?,

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 
 use crate::answers::{MatchRequest, Query};
+use crate::orders::OrderRequest;
 
 /// Jobs in one list at most.
 const JOBS_LISTED_MAX: u32 = 1_000;
@@ -27,12 +28,14 @@ pub trait Answerer: Send + Sync + 'static {
     fn answer(&self, query: Query) -> BoxFuture<'_, Result<String, AnswerError>>;
 }
 
-/// Takes matches that people want to see played.
+/// Takes matches that people want to see played, and orders.
 pub trait MatchDesk: Send + Sync + 'static {
     /// Enters a match into the queue; the answer lists its jobs.
     fn submit(&self, request: MatchRequest) -> BoxFuture<'_, Result<String, AnswerError>>;
     /// Cancels a job; the answer is its id.
     fn cancel(&self, job: JobId) -> BoxFuture<'_, Result<String, AnswerError>>;
+    /// Carries out an order, once however often it is asked; the answer is an `OrderAnswer`.
+    fn order(&self, request: OrderRequest) -> BoxFuture<'_, Result<String, AnswerError>>;
 }
 
 /// The parts of a node behind its HTTP edge.
@@ -103,6 +106,15 @@ fn router(node: Edge) -> Router {
         .route("/v1/models/{model}", get(model))
         .route("/v1/jobs/{id}/cancel", post(cancel))
         .route("/v1/matches", post(matches))
+        .route("/v1/queue", get(|node: Node| fixed(node, Query::Queue)))
+        .route("/v1/locks", get(|node: Node| fixed(node, Query::Locks)))
+        .route(
+            "/v1/settings",
+            get(|node: Node| fixed(node, Query::Settings)),
+        )
+        .route("/v1/settings/changes", get(setting_changes))
+        .route("/v1/models/{model}/lineage", get(lineage))
+        .route("/v1/orders", post(order))
         .with_state(node)
 }
 
@@ -165,6 +177,32 @@ fn job_id(text: &str) -> Result<JobId, AnswerError> {
 
 async fn model(State(node): Node, Path(model): Path<String>) -> Result<Response, AnswerError> {
     Ok(json(node.answerer.answer(Query::Model(model)).await?))
+}
+
+async fn lineage(State(node): Node, Path(model): Path<String>) -> Result<Response, AnswerError> {
+    Ok(json(node.answerer.answer(Query::Lineage(model)).await?))
+}
+
+/// Query string of `/v1/settings/changes`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangesOf {
+    key: Option<String>,
+}
+
+async fn setting_changes(
+    State(node): Node,
+    UrlQuery(of): UrlQuery<ChangesOf>,
+) -> Result<Response, AnswerError> {
+    let query = Query::SettingChanges(of.key);
+    Ok(json(node.answerer.answer(query).await?))
+}
+
+async fn order(
+    State(node): Node,
+    Json(request): Json<OrderRequest>,
+) -> Result<Response, AnswerError> {
+    Ok(json(node.desk.order(request).await?))
 }
 
 async fn matches(

@@ -1,4 +1,4 @@
-//! The desk for matches that people ask for: they become ordinary jobs of the cluster.
+//! The desk for what people ask of the cluster: matches, which become ordinary jobs, and orders.
 
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ use crate::answers::{Envelope, MatchRequest, ReadMode};
 use crate::chores::plan::versus;
 use crate::chores::settings::LoopSettings;
 use crate::client::{CallFailure, Client};
+use crate::orders::{Levels, Order, OrderAnswer, OrderRequest};
+use crate::protocol::{Request, Response};
 
 /// Before everything else: a person waits.
 const PRIORITY: u8 = 200;
@@ -22,6 +24,8 @@ const GAMES_MAX: u32 = 10_000;
 const GAMES_PER_JOB: u32 = 20;
 /// A person is promised an answer in two seconds.
 const DEADLINE: std::time::Duration = Millis(1_400).duration();
+/// Of that, the time in which voters may say which levels they know.
+const LEVELS_WAIT: std::time::Duration = Millis(500).duration();
 
 /// Enters matches through the log, from any node.
 pub struct Desk {
@@ -95,6 +99,41 @@ impl Desk {
         }
     }
 
+    async fn carry_out(&self, request: OrderRequest) -> Result<String, AnswerError> {
+        let levels = match request.order {
+            Order::RaiseLevel => self.levels().await,
+            _ => Levels::default(),
+        };
+        let command = Request::Propose(request.command(&levels));
+        match self.client.ask_leader(command, DEADLINE).await {
+            Ok(Response::Applied {
+                reply: Reply::Refused(refusal),
+                ..
+            })
+            | Err(CallFailure::Refused(refusal)) => Err(AnswerError::Invalid(refusal.to_string())),
+            Ok(Response::Applied { reply, .. }) => self.wrap(OrderAnswer {
+                said: reply.to_string(),
+                reply,
+            }),
+            Ok(other) => Err(AnswerError::Unavailable(format!(
+                "unexpected answer {other:?}"
+            ))),
+            Err(error) => Err(AnswerError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// What the voters that answer say of their levels.
+    async fn levels(&self) -> Levels {
+        let mut levels = Levels::default();
+        for answer in self.client.ask_each(&Request::Level, LEVELS_WAIT).await {
+            if let Response::Level { node, known, at } = answer {
+                levels.at = levels.at.max(at);
+                levels.known.push((node, known));
+            }
+        }
+        levels
+    }
+
     fn wrap<T: Serialize>(&self, answer: T) -> Result<String, AnswerError> {
         let envelope = Envelope {
             node: self.node,
@@ -117,5 +156,9 @@ impl MatchDesk for Desk {
 
     fn cancel(&self, job: JobId) -> BoxFuture<'_, Result<String, AnswerError>> {
         Box::pin(self.withdraw(job))
+    }
+
+    fn order(&self, request: OrderRequest) -> BoxFuture<'_, Result<String, AnswerError>> {
+        Box::pin(self.carry_out(request))
     }
 }

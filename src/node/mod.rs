@@ -19,6 +19,7 @@ mod replicate;
 pub mod voter;
 mod voter_parts;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,10 @@ pub struct NodeConfig {
     pub slots: u16,
     /// CUDA devices for jobs.
     pub cuda: Vec<String>,
+    /// Memory of the first of them in MiB that jobs may be promised.
+    pub gpu_memory_mib: u32,
+    /// Labels for jobs that ask for them.
+    pub labels: BTreeSet<String>,
     /// What the leader keeps going.
     pub loops: Vec<LoopSettings>,
 }

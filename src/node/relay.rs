@@ -76,7 +76,12 @@ impl Relay {
             | Query::Job(_)
             | Query::Models
             | Query::Model(_)
-            | Query::Progress => Err(AnswerError::Unavailable(format!(
+            | Query::Progress
+            | Query::Queue
+            | Query::Locks
+            | Query::Settings
+            | Query::SettingChanges(_)
+            | Query::Lineage(_) => Err(AnswerError::Unavailable(format!(
                 "no voter answers this node, and gossip does not know that: {why}"
             ))),
         }

@@ -9,8 +9,9 @@ use riftmesh_base::{
 };
 use riftmesh_raft::{ProposeError, RaftNode, RaftRole, SeedFact};
 use riftmesh_statemachine::State;
-use riftmesh_statemachine::command::Command;
+use riftmesh_statemachine::command::{Body, Command};
 use riftmesh_statemachine::job::{DeviceNeed, JobKind, JobPhase, JobState};
+use riftmesh_statemachine::level::LEVEL;
 use riftmesh_statemachine::query::JobFilter;
 use riftmesh_transport::link::BoxFuture;
 use tokio::time::{Instant, timeout_at};
@@ -88,6 +89,12 @@ impl VoterService {
     }
 
     async fn propose(&self, command: Command) -> Response {
+        // Once in the log it would stop this very node.
+        if matches!(command.body, Body::UpgradeTo { level, .. } if level > LEVEL) {
+            return Response::Invalid {
+                reason: format!("the leader's build knows levels up to {LEVEL}"),
+            };
+        }
         match self.raft.propose(command, PROPOSE_MAX).await {
             Ok((index, reply)) => Response::Applied { index, reply },
             Err(ProposeError::NotLeader { .. }) => self.not_leader(),
@@ -247,6 +254,11 @@ impl LocalService for VoterService {
                     },
                 },
                 Request::Introduce => Response::Introduction((self.introduction)()),
+                Request::Level => Response::Level {
+                    node: self.raft.node(),
+                    known: LEVEL,
+                    at: self.raft.read(|_, state| state.level()),
+                },
             }
         })
     }

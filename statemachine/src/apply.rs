@@ -7,16 +7,18 @@ use crate::command::{Batch, Body, COMMAND_VERSION, Command};
 use crate::effect::Effect;
 use crate::reply::{Refusal, Reply};
 use crate::state::{State, Turn};
+use crate::terms::{Offer, Terms};
 
 impl State {
     /// Applies the entry at `index`: one reply per command, in order, and what happened.
     ///
-    /// Cluster time becomes the batch's if that is later, and delayed jobs whose time has come are ready before the
-    /// first command. A refused command changes nothing but the table of clients.
+    /// Cluster time becomes the batch's if that is later; delayed jobs whose time has come are ready, and locks whose
+    /// time is over are free, before the first command. A refused command changes nothing but the table of clients.
     ///
     /// # Panics
-    /// When the index does not rise or the batch is of another version: the caller's log is broken, and applying it
-    /// would make this replica differ from the others. [`Batch::from_bytes`] refuses such versions before.
+    /// When the index does not rise, or the batch is of another version or raises the level beyond this build's: the caller's log is broken, and applying it
+    /// would make this replica differ from the others. [`Batch::from_bytes`] and [`State::check`] refuse such batches
+    /// before.
     pub fn apply(&mut self, index: LogIndex, batch: &Batch) -> (Vec<Reply>, Vec<Effect>) {
         assert!(
             index > self.head.applied,
@@ -33,6 +35,8 @@ impl State {
             effects: Vec::new(),
         };
         self.wake_delayed(&mut turn);
+        self.expire_locks(&mut turn);
+        self.end_cancellations(&mut turn);
         let mut replies = Vec::with_capacity(batch.commands.len());
         for (ordinal, command) in (0..).zip(&batch.commands) {
             replies.push(self.apply_one(&mut turn, ordinal, command));
@@ -74,9 +78,20 @@ impl State {
                 generation,
                 slots,
                 cuda,
-            } => self.open_session(turn, *node, *generation, *slots, *cuda),
+            } => {
+                let offer = Offer {
+                    slots: *slots,
+                    cuda: *cuda,
+                    ..Offer::default()
+                };
+                self.open_session(turn, *node, *generation, &offer)
+            }
             Body::ExpireSession { session, reason } => self.expire(turn, *session, *reason),
-            Body::Submit { jobs } => self.submit(turn, jobs),
+            Body::Submit { jobs } => {
+                let terms = Terms::default();
+                let jobs: Vec<_> = jobs.iter().map(|spec| (spec, &terms)).collect();
+                self.submit(turn, &jobs)
+            }
             Body::Claim {
                 session,
                 kinds,
@@ -124,6 +139,25 @@ impl State {
             Body::AddHolder { blob, node } => self.add_holder(*blob, *node),
             Body::Tick => Ok(Reply::Done),
             Body::DrainNode { node, drain } => self.drain(turn, *node, *drain),
+            Body::Lock(verb) => self.lock(turn, verb),
+            Body::WriteSetting(write) => self.write_setting(turn, write),
+            Body::TakeBack { job } => self.take_back(turn, *job),
+            Body::RejectModel {
+                configuration,
+                model,
+                reason,
+            } => self.reject_candidate(turn, configuration, *model, reason),
+            Body::SubmitWith { jobs } => {
+                let jobs: Vec<_> = jobs.iter().map(|job| (&job.spec, &job.terms)).collect();
+                self.submit(turn, &jobs)
+            }
+            Body::OpenWorker {
+                node,
+                generation,
+                offer,
+            } => self.open_session(turn, *node, *generation, offer),
+            Body::SetTenant { tenant, share } => self.set_tenant(turn, tenant, *share),
+            Body::UpgradeTo { level, advertised } => self.upgrade(turn, *level, advertised),
         }
     }
 }

@@ -19,12 +19,40 @@ pub const SLOTS_MAX: u16 = 1_024;
 pub const AFTER_MAX: usize = 64;
 /// Outputs of one job.
 pub const OUTPUTS_MAX: usize = 64;
-/// Bytes of a unique key, a network shape or an address.
+/// Bytes of a unique key, a network shape, an address, or the name of a lock or setting.
 pub const NAME_BYTES_MAX: usize = 256;
 /// Attempts a retry policy may ask for.
 pub const ATTEMPTS_MAX: u32 = 1_000;
 /// Nodes known to hold one blob.
 pub const HOLDERS_MAX: usize = 64;
+/// A cancelled job's holder may take this long to answer, from level 2 on: time for a keep-alive to tell it, and for a
+/// process to be killed.
+pub const CANCEL_GRACE: Millis = Millis(60_000);
+/// Labels of a job or a worker.
+pub const LABELS_MAX: usize = 16;
+/// Bytes of a label or of a tenant's name.
+pub const LABEL_BYTES_MAX: usize = 64;
+/// Tenants with unfinished jobs or a share.
+pub const TENANTS_MAX: usize = 256;
+/// Different needs (kind, slots, device, memory, labels, tenant) among unfinished jobs, before jobs with terms of their
+/// own are refused. A claim looks at the first job of each, so this bounds its time.
+pub const CLASSES_MAX: usize = 1_024;
+/// Largest weight of a tenant.
+pub const WEIGHT_MAX: u16 = 1_000;
+/// A recurring job waits at least this long from one time to the next.
+pub const EVERY_MIN: Millis = Millis(1_000);
+/// Locks held at once.
+pub const LOCKS_MAX: usize = 1_024;
+/// Shortest time a lock is held for: several entries of a leader that is busy.
+pub const LOCK_TTL_MIN: Millis = Millis(1_000);
+/// Longest time a lock is held for without being renewed.
+pub const LOCK_TTL_MAX: Millis = Millis(24 * 3_600_000);
+/// Settings.
+pub const SETTINGS_MAX: usize = 1_024;
+/// Bytes of a setting's value.
+pub const SETTING_BYTES_MAX: usize = 4 << 10;
+/// Changes of settings kept in the history.
+pub const SETTING_CHANGES_KEPT: usize = 1_024;
 
 /// The caps of the maps in the state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,10 @@ use riftmesh_base::{
 use serde::{Deserialize, Serialize};
 
 use crate::job::{JobKind, JobSpec, MatchRecord, ModelRecord, Output};
+use crate::lock::LockVerb;
 use crate::roster::NodeRecord;
+use crate::setting::SettingWrite;
+use crate::terms::{JobRequest, Offer, TenantShare};
 
 /// The only version of the command encoding so far. It rises when the meaning or the bytes of a command change, and
 /// old versions stay readable: entries replay the same for ever.
@@ -66,6 +69,15 @@ pub enum BatchError {
     Version {
         /// The version found.
         found: u16,
+    },
+    /// An upgrade to a level this build does not know.
+    #[error(
+        "log entry raises the cluster to level {found}: this build knows levels up to {}; upgrade it",
+        crate::level::LEVEL
+    )]
+    Level {
+        /// The level.
+        found: u32,
     },
     /// Not a batch.
     #[error("log entry: {0}")]
@@ -241,6 +253,54 @@ pub enum Body {
         /// Whether it is to be left without new work.
         drain: bool,
     },
+    /// Takes, holds or gives back a lock.
+    Lock(LockVerb),
+    /// Writes or deletes a setting.
+    WriteSetting(SettingWrite),
+    /// Takes a job from whoever holds it, as if the holder had been lost: its token is over, the job is ready again with
+    /// one loss more, or cancelled if that was being waited for. An operator's decision about a holder that is stuck.
+    TakeBack {
+        /// Which.
+        job: JobId,
+    },
+    /// Rejects a candidate whatever its evidence. An operator's decision, recorded as such.
+    RejectModel {
+        /// For which configuration.
+        configuration: ConfigurationName,
+        /// The candidate.
+        model: BlobHash,
+        /// Why.
+        reason: String,
+    },
+    /// Enters jobs on terms of their own. Like [`Body::Submit`], whose jobs have the default terms.
+    SubmitWith {
+        /// At most `SUBMIT_JOBS_MAX`.
+        jobs: Vec<JobRequest>,
+    },
+    /// Begins a life of a worker that offers more than slots and a device. Like [`Body::OpenSession`] otherwise.
+    OpenWorker {
+        /// The admitted node.
+        node: NodeId,
+        /// The node's generation in the mesh; must not be lower than that of its last session.
+        generation: u64,
+        /// What it offers.
+        offer: Offer,
+    },
+    /// Gives a tenant its share of the cluster, or takes it away.
+    SetTenant {
+        /// Whose.
+        tenant: String,
+        /// What it is entitled to from now on; none for what anybody is.
+        share: Option<TenantShare>,
+    },
+    /// Raises the level of the cluster by one (see [`level`](crate::level)). Refused unless every voter in the roster is
+    /// among those that have said they know it; a repeat changes nothing.
+    UpgradeTo {
+        /// The next level.
+        level: u32,
+        /// Voters whose builds know it.
+        advertised: Vec<NodeId>,
+    },
 }
 
 /// Why a grant ended without the job's fault.
@@ -259,6 +319,8 @@ pub enum Loss {
     Left,
     /// The job's own process was lost.
     Process,
+    /// An operator took the job from its holder.
+    TakenBack,
 }
 
 impl fmt::Display for Loss {
@@ -270,6 +332,7 @@ impl fmt::Display for Loss {
             Self::Replaced => "a newer session replaced it",
             Self::Left => "the node left",
             Self::Process => "the job's process was lost",
+            Self::TakenBack => "an operator took it back",
         })
     }
 }

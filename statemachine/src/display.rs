@@ -152,6 +152,30 @@ impl Display for Body {
             Self::Tick => f.write_str("tick"),
             Self::DrainNode { node, drain: true } => write!(f, "drain {node}"),
             Self::DrainNode { node, drain: false } => write!(f, "stop draining {node}"),
+            Self::Lock(verb) => verb.fmt(f),
+            Self::WriteSetting(write) => write.fmt(f),
+            Self::TakeBack { job } => write!(f, "take {job} back"),
+            Self::RejectModel {
+                configuration,
+                model,
+                reason,
+            } => write!(f, "reject {} of {configuration}: {reason}", model.short()),
+            Self::SubmitWith { jobs } => write!(f, "submit {}", list(jobs)),
+            Self::OpenWorker {
+                node,
+                generation,
+                offer,
+            } => write!(
+                f,
+                "open a session of {node}, generation {generation}, {offer}"
+            ),
+            Self::UpgradeTo { level, advertised } => {
+                write!(f, "upgrade to level {level}, known to {}", list(advertised))
+            }
+            Self::SetTenant { tenant, share } => match share {
+                Some(share) => write!(f, "give {tenant} {share}"),
+                None => write!(f, "take its share from {tenant}"),
+            },
         }
     }
 }
@@ -259,6 +283,10 @@ impl Display for Reply {
             }
             Self::Cancelled { job } => write!(f, "{job} was cancelled"),
             Self::Refused(refusal) => write!(f, "refused: {refusal}"),
+            Self::Locked { token, until } => {
+                write!(f, "locked under {} until {until}", place(*token))
+            }
+            Self::Revision { revision } => write!(f, "revision {revision}"),
         }
     }
 }
@@ -339,6 +367,21 @@ impl Display for Effect {
                 configuration,
                 games,
             } => write!(f, "{configuration}: {games} games are counted"),
+            Self::LockAcquired { name, token } => {
+                write!(f, "lock {name} is held under {}", place(*token))
+            }
+            Self::LockReleased { name, token } => {
+                write!(f, "lock {name} under {} is given back", place(*token))
+            }
+            Self::LockExpired { name, token } => {
+                write!(f, "lock {name} under {} has run out", place(*token))
+            }
+            Self::SettingChanged { key, revision } => {
+                write!(f, "setting {key} changed with revision {revision}")
+            }
+            Self::LevelRaised { level } => write!(f, "the cluster is at level {level}"),
+            Self::TenantChanged { tenant } => write!(f, "tenant {tenant} has another share"),
+            Self::JobRecurs { job, next } => write!(f, "{job} comes again as {next}"),
         }
     }
 }

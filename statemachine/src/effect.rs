@@ -166,4 +166,49 @@ pub enum Effect {
         /// How many.
         games: u32,
     },
+    /// A lock was taken.
+    LockAcquired {
+        /// Its name.
+        name: String,
+        /// Under which token.
+        token: Token,
+    },
+    /// A lock was given back.
+    LockReleased {
+        /// Its name.
+        name: String,
+        /// The token that is over.
+        token: Token,
+    },
+    /// A lock's time was over before it was given back.
+    LockExpired {
+        /// Its name.
+        name: String,
+        /// The token that is over.
+        token: Token,
+    },
+    /// A setting was written or deleted.
+    SettingChanged {
+        /// Which.
+        key: String,
+        /// The revision of the write.
+        revision: u64,
+    },
+    /// The cluster behaves by another level.
+    LevelRaised {
+        /// Which.
+        level: u32,
+    },
+    /// A tenant has another share.
+    TenantChanged {
+        /// Whose.
+        tenant: String,
+    },
+    /// A recurring job is over and was entered again.
+    JobRecurs {
+        /// The one that is over.
+        job: JobId,
+        /// The one that follows.
+        next: JobId,
+    },
 }

@@ -4,9 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use riftmesh_base::{BlobHash, ConfigurationName, JobId, LogIndex, NodeId, SessionId, Token};
 
+use crate::bounds::CANCEL_GRACE;
 use crate::job::{DeviceNeed, JobRecord, JobState};
 use crate::models::ModelState;
+use crate::queue::key_of;
 use crate::state::{Configuration, State};
+use crate::terms::AfterPolicy;
+
+mod services;
 
 /// A rule the state breaks. Finding one means a bug here or a damaged image, never a mistake of a client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +44,8 @@ pub enum Violation {
         /// Slots it offers.
         offered: u16,
     },
-    /// The CUDA device of a session is given to one job at most, and only if there is one.
+    /// The CUDA device of a session is given to one job, or to jobs that fit its memory together, and only if there is
+    /// one.
     #[error("{session} has given its device to {jobs} jobs")]
     Device {
         /// The session.
@@ -80,6 +86,9 @@ pub enum Violation {
     /// A delayed job waits for the future.
     #[error("{0} is delayed until a time that has come")]
     Overdue(JobId),
+    /// From level 2 on a cancellation has an end.
+    #[error("{0} was cancelled longer ago than its holder may take to answer")]
+    CancelledTooLong(JobId),
     /// Counts balance: a live job has failures or losses enough to be dead.
     #[error("{0} has used up its attempts or losses and is alive")]
     Exhausted(JobId),
@@ -119,6 +128,26 @@ pub enum Violation {
     /// The names of matches and their index differ.
     #[error("the index of match names does not follow from its list")]
     MatchIndex,
+    /// A lock is held that should be free, or from a time that has not come.
+    #[error("lock `{0}` is held outside its time")]
+    LockTime(String),
+    /// Tokens rise: a lock has one that was not given out yet, or that something else has.
+    #[error("lock `{name}` has token {token}, which is not its own")]
+    LockToken {
+        /// Which lock.
+        name: String,
+        /// Its token.
+        token: Token,
+    },
+    /// The locks and the order in which they run out differ.
+    #[error("the index of locks does not follow from its table")]
+    LockIndex,
+    /// Revisions rise one by one, and the history ends with the last.
+    #[error("the history of settings has a gap or another end")]
+    SettingHistory,
+    /// A setting is what its last change made it.
+    #[error("setting `{0}` is not what its history says")]
+    Setting(String),
     /// Every map has a cap.
     #[error("{what}: {found} entries, at most {max} are allowed")]
     Bound {
@@ -143,6 +172,8 @@ impl State {
         self.check_jobs(&mut found);
         self.check_tokens(&mut found);
         self.check_queue(&mut found);
+        self.check_locks(&mut found);
+        self.check_settings(&mut found);
         if !self.matches.is_consistent() {
             found.push(Violation::MatchIndex);
         }
@@ -172,6 +203,7 @@ impl State {
                 bounds.configurations_max,
             ),
         ];
+        sizes.extend(self.service_sizes());
         for configuration in self.configurations.values() {
             let models = configuration.registry.models().count();
             sizes.push((
@@ -200,7 +232,7 @@ impl State {
                 found.push(Violation::UnknownId(id.to_string()));
             }
             let mut needed = 0;
-            let mut devices = 0;
+            let (mut devices, mut sharers, mut memory) = (0, 0, 0);
             for job in &session.held {
                 let record = self.queue.get(*job);
                 let holder = record.and_then(|r| r.state.lease()).map(|l| l.session);
@@ -212,7 +244,11 @@ impl State {
                 }
                 if let Some(record) = record {
                     needed += u32::from(record.spec.needs.slots);
-                    devices += usize::from(record.spec.needs.device == DeviceNeed::Cuda);
+                    let device = record.spec.needs.device == DeviceNeed::Cuda;
+                    let shares = device && record.terms.gpu_memory_mib > 0;
+                    devices += usize::from(device && !shares);
+                    sharers += usize::from(shares);
+                    memory += u64::from(record.terms.gpu_memory_mib);
                 }
             }
             let offered = session.record.slots;
@@ -224,11 +260,14 @@ impl State {
                     offered,
                 });
             }
-            let allowed = usize::from(session.record.cuda);
-            if devices > allowed || (devices == 1) != session.cuda_used {
+            // One job alone, or several that fit its memory together.
+            let fits = devices + usize::from(sharers > 0) <= usize::from(session.record.cuda)
+                && memory <= u64::from(session.record.gpu_memory_mib)
+                && memory == u64::from(session.gpu_memory_used);
+            if !fits || (devices + sharers > 0) != session.cuda_used {
                 found.push(Violation::Device {
                     session: session_id,
-                    jobs: devices,
+                    jobs: devices + sharers,
                 });
             }
         }
@@ -260,12 +299,21 @@ impl State {
                 let session = lease.session;
                 found.push(Violation::LeaseNotHeld { job, session });
             }
-            let waits = record.spec.after.iter().any(|job| self.queue.is_live(*job));
-            if live && waits != (record.state == JobState::Waiting) {
+            let waits = self.waits(&record.spec, record.terms.after);
+            let waiting = record.state == JobState::Waiting;
+            // One that was over and is tried again does not hold up those that were content with its end, and the ring may
+            // have forgotten the one that was done. So only of the default policy both directions can be told.
+            let strict = record.terms.after == AfterPolicy::AllDone;
+            if live && (waiting && !waits || strict && waits && !waiting) {
                 found.push(Violation::Dependency(job));
             }
             if matches!(record.state, JobState::Delayed { until } if until <= self.head.now) {
                 found.push(Violation::Overdue(job));
+            }
+            let too_long = matches!(record.state, JobState::Cancelling(_))
+                && record.changed + CANCEL_GRACE <= self.head.now;
+            if too_long && self.has_cancel_grace() {
+                found.push(Violation::CancelledTooLong(job));
             }
             if live && self.is_exhausted(record) {
                 found.push(Violation::Exhausted(job));
@@ -312,11 +360,11 @@ impl State {
             if ring.remove(&record.id) != finished {
                 found.push(Violation::FinishedRing(record.id));
             }
-            if let Some(key) = &record.spec.unique_key
+            if let Some(key) = key_of(&record.spec, &record.terms)
                 && !finished
-                && !keys.insert(key)
+                && !keys.insert(key.clone())
             {
-                found.push(Violation::UniqueKey(key.clone()));
+                found.push(Violation::UniqueKey(key.2));
             }
         }
         found.extend(ring.into_iter().map(Violation::FinishedRing));

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use riftmesh_base::{BlobHash, ConfigurationName, JobId, Millis, NodeId, SessionId, Token};
 use serde::{Deserialize, Serialize};
 
+use crate::terms::Terms;
+
 /// The kind of work. The worker agent has one runner for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -93,7 +95,8 @@ pub struct JobSpec {
     pub priority: u8,
     /// A second submission with the same key, while the first job is not finished, gives that job instead of a new one.
     pub unique_key: Option<String>,
-    /// Jobs that must be done before this one is ready. If one of them dies or is cancelled, so is this one.
+    /// Jobs that must be done before this one is ready. If one of them dies or is cancelled, so is this one, unless its
+    /// terms say otherwise.
     pub after: Vec<JobId>,
     /// Cluster time before which it is not granted; zero for at once.
     pub not_before: Millis,
@@ -405,4 +408,7 @@ pub struct JobRecord {
     pub note: String,
     /// What it made, once done.
     pub outputs: Vec<Output>,
+    /// The terms it was submitted on.
+    #[serde(default)]
+    pub terms: Terms,
 }

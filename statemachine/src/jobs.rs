@@ -1,6 +1,6 @@
 //! Jobs from submission to their end, except while somebody holds them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use riftmesh_base::limits::{JOB_PAYLOAD_BYTES_MAX, NOTE_BYTES_MAX, SUBMIT_JOBS_MAX};
 use riftmesh_base::{ConfigurationName, JobId, Millis};
@@ -11,36 +11,46 @@ use crate::job::{JobPhase, JobRecord, JobSpec, JobState};
 use crate::queue::spec_weight;
 use crate::reply::{Refusal, Reply};
 use crate::state::{Configuration, State, Turn};
+use crate::tenants::check_terms;
+use crate::terms::{AfterPolicy, Terms};
 
 impl State {
     /// Enters all of `specs` or none.
-    pub(crate) fn submit(&mut self, turn: &mut Turn, specs: &[JobSpec]) -> Result<Reply, Refusal> {
+    pub(crate) fn submit(
+        &mut self,
+        turn: &mut Turn,
+        specs: &[(&JobSpec, &Terms)],
+    ) -> Result<Reply, Refusal> {
         if specs.len() > SUBMIT_JOBS_MAX {
             return Err(Refusal::Invalid(format!(
                 "{} jobs in one submission, at most {SUBMIT_JOBS_MAX} are allowed",
                 specs.len()
             )));
         }
-        for spec in specs {
+        for (spec, terms) in specs {
             check_spec(spec)?;
-            self.check_after(spec)?;
+            check_terms(spec, terms)?;
+            self.check_after(spec, terms.after)?;
         }
         self.check_room(specs)?;
-        for spec in specs {
+        for (spec, _) in specs {
             self.configuration_mut(&spec.configuration)?;
         }
-        let jobs = specs.iter().map(|spec| self.enter(turn, spec)).collect();
+        let jobs = specs
+            .iter()
+            .map(|(spec, terms)| self.enter(turn, spec, terms))
+            .collect();
         Ok(Reply::Submitted { jobs })
     }
 
-    fn enter(&mut self, turn: &mut Turn, spec: &JobSpec) -> JobId {
-        let known = spec.unique_key.as_deref();
-        if let Some(job) = known.and_then(|key| self.queue.by_key(key)) {
+    pub(crate) fn enter(&mut self, turn: &mut Turn, spec: &JobSpec, terms: &Terms) -> JobId {
+        if let Some(job) = self.queue.by_key(spec, terms) {
             return job;
         }
-        let state = self.first_state(spec, turn.now);
+        let state = self.first_state(spec, terms.after, turn.now);
         let ready = state == JobState::Ready;
-        let job = self.queue.enter(spec.clone(), state, turn.now);
+        let (spec, terms) = (spec.clone(), terms.clone());
+        let job = self.queue.enter(spec, terms, state, turn.now);
         if ready {
             turn.tell(Effect::JobReady { job });
         }
@@ -48,8 +58,8 @@ impl State {
     }
 
     /// The state of a job that nobody has tried yet.
-    fn first_state(&self, spec: &JobSpec, now: Millis) -> JobState {
-        if spec.after.iter().any(|job| self.queue.is_live(*job)) {
+    pub(crate) fn first_state(&self, spec: &JobSpec, policy: AfterPolicy, now: Millis) -> JobState {
+        if self.waits(spec, policy) {
             JobState::Waiting
         } else if spec.not_before > now {
             JobState::Delayed {
@@ -60,32 +70,51 @@ impl State {
         }
     }
 
-    fn check_after(&self, spec: &JobSpec) -> Result<(), Refusal> {
+    /// Whether a job has to wait for those it runs after.
+    pub(crate) fn waits(&self, spec: &JobSpec, policy: AfterPolicy) -> bool {
+        let live = spec.after.iter().any(|job| self.queue.is_live(*job));
+        match policy {
+            AfterPolicy::AllDone | AfterPolicy::AllOver => live,
+            AfterPolicy::AnyDone => live && !spec.after.iter().any(|job| self.is_done(*job)),
+        }
+    }
+
+    pub(crate) fn is_done(&self, job: JobId) -> bool {
+        let record = self.queue.get(job);
+        record.is_some_and(|record| record.state == JobState::Done)
+    }
+
+    /// Whether a new job can ever have what it waits for.
+    fn check_after(&self, spec: &JobSpec, policy: AfterPolicy) -> Result<(), Refusal> {
+        let mut hopeless = 0;
         for job in &spec.after {
             let Some(record) = self.queue.get(*job) else {
                 return Err(Refusal::Unknown(format!("job {job} to run after")));
             };
             let phase = record.state.phase();
             if matches!(phase, JobPhase::Dead | JobPhase::Cancelled) {
-                return Err(Refusal::Conflict(format!(
-                    "nothing can run after {job}: it is {phase}"
-                )));
+                hopeless += 1;
+                let last_hope = hopeless == spec.after.len();
+                if policy == AfterPolicy::AllDone || policy == AfterPolicy::AnyDone && last_hope {
+                    return Err(Refusal::Conflict(format!(
+                        "nothing can run after {job}: it is {phase}"
+                    )));
+                }
             }
         }
         Ok(())
     }
 
-    fn check_room(&self, specs: &[JobSpec]) -> Result<(), Refusal> {
+    fn check_room(&self, specs: &[(&JobSpec, &Terms)]) -> Result<(), Refusal> {
         let bounds = &self.head.bounds;
-        let fresh = specs.iter().filter(|spec| {
-            let key = spec.unique_key.as_deref();
-            key.and_then(|key| self.queue.by_key(key)).is_none()
-        });
+        let fresh = specs.iter().copied();
+        let fresh = fresh.filter(|(spec, terms)| self.queue.by_key(spec, terms).is_none());
+        let fresh: Vec<_> = fresh.collect();
         let (mut jobs, mut bytes) = (self.queue.live(), self.queue.live_bytes());
         let mut configurations: BTreeSet<&ConfigurationName> = self.configurations.keys().collect();
-        for spec in fresh {
+        for (spec, terms) in &fresh {
             jobs += 1;
-            bytes += spec_weight(spec);
+            bytes += spec_weight(spec, terms);
             configurations.insert(&spec.configuration);
         }
         check_full("the queue", jobs as u64, bounds.jobs_live_max as u64)?;
@@ -94,7 +123,8 @@ impl State {
             "the list of configurations",
             configurations.len() as u64,
             bounds.configurations_max as u64,
-        )
+        )?;
+        self.check_shares(&fresh)
     }
 
     /// The configuration, entered now if it is new.
@@ -151,7 +181,7 @@ impl State {
     pub(crate) fn requeue(&mut self, turn: &mut Turn, job: JobId) -> Result<Reply, Refusal> {
         let record = self.job(job)?;
         self.check_requeue(record)?;
-        let state = self.first_state(&record.spec, turn.now);
+        let state = self.first_state(&record.spec, record.terms.after, turn.now);
         let ready = state == JobState::Ready;
         self.queue.change(job, turn.now, |record| {
             record.state = state;
@@ -172,17 +202,17 @@ impl State {
                 "{job} is {phase}: only dead and cancelled jobs are requeued"
             )));
         }
-        let key = record.spec.unique_key.as_deref();
-        if let Some(other) = key.and_then(|key| self.queue.by_key(key)) {
+        let (spec, terms) = (&record.spec, &record.terms);
+        if let Some(other) = self.queue.by_key(spec, terms) {
             return Err(Refusal::Conflict(format!(
                 "{other} has the unique key of {job} now"
             )));
         }
         // A job that was granted once had all it waits for, even if the ring has forgotten that.
         if record.last_token.is_none() {
-            self.check_after(&record.spec)?;
+            self.check_after(spec, terms.after)?;
         }
-        self.check_room(std::slice::from_ref(&record.spec))
+        self.check_room(&[(spec, terms)])
     }
 
     pub(crate) fn job(&self, job: JobId) -> Result<&JobRecord, Refusal> {
@@ -190,62 +220,10 @@ impl State {
             .get(job)
             .ok_or_else(|| Refusal::Unknown(format!("job {job}")))
     }
-
-    /// Ends a job that nobody holds. Jobs that wait for it become ready, or share its fate if it is not done.
-    pub(crate) fn finish(&mut self, turn: &mut Turn, job: JobId, end: JobState, note: &str) {
-        let mut ends = VecDeque::from([(job, end, note.to_owned())]);
-        while let Some((job, end, note)) = ends.pop_front() {
-            // A job that waits for two others that end together is met twice.
-            if !self.queue.is_live(job) {
-                continue;
-            }
-            let effect = match end.phase() {
-                JobPhase::Done => Effect::JobDone { job },
-                JobPhase::Cancelled => Effect::JobCancelled { job },
-                JobPhase::Dead
-                | JobPhase::Waiting
-                | JobPhase::Delayed
-                | JobPhase::Ready
-                | JobPhase::Leased
-                | JobPhase::Cancelling => Effect::JobDead { job },
-            };
-            turn.tell(effect);
-            self.queue.change(job, turn.now, |record| {
-                record.state = end.clone();
-                record.note = cut(&note);
-            });
-            let dependants = self.queue.dependants(job);
-            if end == JobState::Done {
-                self.wake_dependants(turn, &dependants);
-            } else {
-                let note = format!("{job}, which it waits for, is {}", end.phase());
-                ends.extend(
-                    dependants
-                        .into_iter()
-                        .map(|d| (d, end.clone(), note.clone())),
-                );
-            }
-        }
-        self.queue.trim(&self.head.bounds);
-    }
-
-    fn wake_dependants(&mut self, turn: &mut Turn, dependants: &[JobId]) {
-        for job in dependants {
-            let Some(record) = self.queue.get(*job) else {
-                continue;
-            };
-            match self.first_state(&record.spec, turn.now) {
-                JobState::Ready => self.make_ready(turn, *job),
-                JobState::Waiting => {}
-                state => self
-                    .queue
-                    .change(*job, turn.now, |record| record.state = state),
-            }
-        }
-    }
 }
 
-fn check_full(what: &str, wanted: u64, max: u64) -> Result<(), Refusal> {
+/// Whether a table that would have `wanted` entries keeps to its bound.
+pub(crate) fn check_full(what: &str, wanted: u64, max: u64) -> Result<(), Refusal> {
     if wanted <= max {
         return Ok(());
     }
@@ -254,6 +232,22 @@ fn check_full(what: &str, wanted: u64, max: u64) -> Result<(), Refusal> {
         max,
         retry_after: RETRY_AFTER,
     })
+}
+
+/// Whether a name is 1 to [`NAME_BYTES_MAX`] bytes of printable ASCII without spaces: it is typed on command lines.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Refusal> {
+    let bytes = name.len();
+    if !(1..=NAME_BYTES_MAX).contains(&bytes) {
+        return Err(Refusal::Invalid(format!(
+            "{what} has {bytes} bytes: 1 to {NAME_BYTES_MAX} are allowed"
+        )));
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Refusal::Invalid(format!(
+            "{what} must be printable ASCII without spaces"
+        )));
+    }
+    Ok(())
 }
 
 fn check_spec(spec: &JobSpec) -> Result<(), Refusal> {

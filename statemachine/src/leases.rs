@@ -49,7 +49,7 @@ impl State {
     ) -> Option<Grant> {
         let ordinal = u16::try_from(turn.grants).ok()?;
         let claimant = self.nodes.sessions.get_mut(&session)?;
-        let Head::Fits(job) = self.queue.head_for(claimant, kinds) else {
+        let Head::Fits(job) = self.queue.head_for(claimant, kinds, &self.tenants) else {
             return None;
         };
         turn.grants += 1;
@@ -60,7 +60,10 @@ impl State {
             since: turn.now,
         };
         let token = lease.token;
-        claimant.reserve(job, self.queue.get(job)?.spec.needs);
+        let record = self.queue.get(job)?;
+        claimant.reserve(job, record.spec.needs, &record.terms);
+        let (tenant, slots) = (record.terms.tenant.clone(), record.spec.needs.slots);
+        self.tenants.charge(&tenant, slots, &self.queue);
         self.queue.change(job, turn.now, |record| {
             record.state = JobState::Leased(lease);
             record.last_token = Some(token);
@@ -92,13 +95,13 @@ impl State {
     }
 
     /// Takes the reservation of a held job off its session.
-    fn give_back(&mut self, job: JobId) {
+    pub(crate) fn give_back(&mut self, job: JobId) {
         let Some(record) = self.queue.get(job) else {
             return;
         };
         let session = record.state.lease().map(|lease| lease.session);
         if let Some(session) = session.and_then(|id| self.nodes.sessions.get_mut(&id)) {
-            session.give_back(job, record.spec.needs);
+            session.give_back(job, record.spec.needs, &record.terms);
         }
     }
 
@@ -203,6 +206,19 @@ impl State {
             Held::Leased => Reply::Done,
             Held::Cancelling => Reply::Cancelled { job },
         })
+    }
+
+    /// Loses a job on an operator's word, without the token that only its holder knows.
+    pub(crate) fn take_back(&mut self, turn: &mut Turn, job: JobId) -> Result<Reply, Refusal> {
+        let record = self.job(job)?;
+        if record.state.lease().is_none() {
+            let phase = record.state.phase();
+            return Err(Refusal::Conflict(format!(
+                "{job} is {phase}: nobody holds it"
+            )));
+        }
+        self.lose(turn, job, Loss::TakenBack);
+        Ok(Reply::Done)
     }
 
     /// Ends the grant of a held job without blame: ready again, or quarantined after too many losses.

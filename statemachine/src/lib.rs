@@ -5,7 +5,8 @@
 //!
 //! Vocabulary: a *command* is asked, a *reply* answers it, an *effect* is a fact for watchers. A *grant* gives a *job*
 //! to a *session* under a fencing *token*; the *lease* is the grant as the state remembers it. A *loss* is the
-//! infrastructure's fault, a *failure* the job's. The *ledger* counts training data, the *registry* holds models.
+//! infrastructure's fault, a *failure* the job's. The *ledger* counts training data, the *registry* holds models. A
+//! *lock* is held under a token too, and a *setting* may ask for one.
 
 mod apply;
 pub mod bounds;
@@ -14,11 +15,15 @@ pub mod command;
 mod display;
 pub mod effect;
 mod elo_table;
+mod ends;
 pub mod invariants;
 pub mod job;
 mod jobs;
 mod leases;
 mod ledger;
+pub mod level;
+pub mod lock;
+mod locks;
 pub mod models;
 mod nodes;
 mod pairs;
@@ -29,9 +34,13 @@ mod registry;
 pub mod reply;
 pub mod roster;
 pub mod script;
+pub mod setting;
+mod settings;
 mod snapshot;
 mod sprt;
 mod state;
+mod tenants;
+pub mod terms;
 
 pub use bounds::Bounds;
 pub use command::{Batch, Body, Command, Loss, Origin};

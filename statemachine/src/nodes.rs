@@ -13,6 +13,8 @@ use crate::job::{DeviceNeed, Needs};
 use crate::reply::{Refusal, Reply};
 use crate::roster::{NodeEntry, NodeRecord, SessionRecord};
 use crate::state::{State, Turn};
+use crate::tenants::check_labels;
+use crate::terms::{Offer, Terms};
 
 /// Who is in the cluster and who offers work to be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,17 +33,26 @@ pub(crate) struct Session {
     pub held: BTreeSet<JobId>,
     #[serde(skip)]
     pub slots_used: u16,
+    /// Whether a job has the device, or a part of it.
     #[serde(skip)]
     pub cuda_used: bool,
+    /// Memory of the device that is reserved, in MiB.
+    #[serde(skip)]
+    pub gpu_memory_used: u32,
+    /// Jobs that share the device.
+    #[serde(skip)]
+    pub sharers: u32,
 }
 
 impl Session {
-    fn new(record: SessionRecord) -> Self {
+    pub fn new(record: SessionRecord) -> Self {
         Self {
             record,
             held: BTreeSet::new(),
             slots_used: 0,
             cuda_used: false,
+            gpu_memory_used: 0,
+            sharers: 0,
         }
     }
 
@@ -51,18 +62,38 @@ impl Session {
 
     /// Takes what `job` needs. The caller has checked that it is free; of a damaged image nobody has, so this
     /// saturates and leaves it to the invariants to object.
-    pub fn reserve(&mut self, job: JobId, needs: Needs) {
+    pub fn reserve(&mut self, job: JobId, needs: Needs, terms: &Terms) {
         self.held.insert(job);
         self.slots_used = self.slots_used.saturating_add(needs.slots);
-        self.cuda_used |= needs.device == DeviceNeed::Cuda;
+        if needs.device == DeviceNeed::Cuda {
+            self.cuda_used = true;
+            self.gpu_memory_used = self.gpu_memory_used.saturating_add(terms.gpu_memory_mib);
+            self.sharers += u32::from(terms.gpu_memory_mib > 0);
+        }
     }
 
-    pub fn give_back(&mut self, job: JobId, needs: Needs) {
+    pub fn give_back(&mut self, job: JobId, needs: Needs, terms: &Terms) {
         self.held.remove(&job);
         self.slots_used -= needs.slots;
         if needs.device == DeviceNeed::Cuda {
-            self.cuda_used = false;
+            self.gpu_memory_used -= terms.gpu_memory_mib;
+            self.sharers -= u32::from(terms.gpu_memory_mib > 0);
+            self.cuda_used = self.sharers > 0;
         }
+    }
+
+    /// Whether a CUDA job that asks for this much memory, zero for the whole device, can have it now.
+    pub fn device_free(&self, gpu_memory_mib: u32) -> bool {
+        if gpu_memory_mib == 0 {
+            return !self.cuda_used;
+        }
+        // A device that is used and has no sharers is one job's alone.
+        let alone = self.cuda_used && self.sharers == 0;
+        let free = self
+            .record
+            .gpu_memory_mib
+            .saturating_sub(self.gpu_memory_used);
+        !alone && gpu_memory_mib <= free
     }
 }
 
@@ -147,14 +178,15 @@ impl State {
         turn: &mut Turn,
         node: NodeId,
         generation: u64,
-        slots: u16,
-        cuda: bool,
+        offer: &Offer,
     ) -> Result<Reply, Refusal> {
+        let slots = offer.slots;
         if slots > SLOTS_MAX {
             return Err(Refusal::Invalid(format!(
                 "{slots} slots offered, at most {SLOTS_MAX} are allowed"
             )));
         }
+        check_labels(&offer.labels)?;
         let entry = self.node_mut(node)?;
         if generation < entry.generation {
             return Err(Refusal::Conflict(format!(
@@ -175,8 +207,10 @@ impl State {
             node,
             generation,
             slots,
-            cuda,
+            cuda: offer.cuda,
             opened: turn.now,
+            gpu_memory_mib: offer.gpu_memory_mib,
+            labels: offer.labels.clone(),
         };
         self.nodes.sessions.insert(id, Session::new(record));
         turn.tell(Effect::SessionOpened { session: id, node });

@@ -1,6 +1,6 @@
 //! Read-only views, ready to be sent or printed. All of them encode as JSON and as postcard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use riftmesh_base::{
     BlobHash, ClusterId, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId,
@@ -9,12 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::{JobKind, JobPhase, JobRecord, Player};
 pub use crate::ledger::{LedgerTotals, SegmentEntry};
+use crate::lock::LockRecord;
 use crate::models::{Evidence, ModelEntry, ModelState};
 use crate::nodes::Session;
 pub use crate::rating::Rating;
 use crate::rating::fit;
 use crate::roster::{NodeEntry, SessionRecord};
+use crate::setting::{SettingChange, SettingRecord};
 use crate::state::{Configuration, State};
+use crate::terms::TenantShare;
 
 /// Which jobs to list. Empty fields do not restrict.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,11 +142,53 @@ pub struct ConfigurationView {
     pub rows_listed: u64,
 }
 
+/// The queue as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueView {
+    /// Jobs by configuration, kind and state.
+    pub counts: Vec<JobCount>,
+    /// Jobs that are not finished.
+    pub live: u64,
+    /// The most there may be.
+    pub live_max: u64,
+    /// Bytes of these jobs.
+    pub live_bytes: u64,
+    /// The most there may be.
+    pub live_bytes_max: u64,
+    /// Finished jobs kept for queries.
+    pub finished: u64,
+    /// Live sessions.
+    pub sessions: usize,
+    /// Slots they offer.
+    pub slots: u64,
+    /// Slots reserved.
+    pub slots_used: u64,
+    /// The job that has been ready for longest, and for how long in cluster time.
+    pub longest_ready: Option<(JobId, Millis)>,
+    /// Who has how much of it.
+    pub tenants: Vec<TenantView>,
+}
+
+/// What a tenant has, and what it is entitled to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantView {
+    /// Its name, empty for jobs of nobody in particular.
+    pub tenant: String,
+    /// Its share, if it was given one.
+    pub share: Option<TenantShare>,
+    /// Its unfinished jobs.
+    pub jobs: u64,
+    /// Slots they hold.
+    pub slots: u64,
+}
+
 /// The state in a few numbers: a status line, and the gauges of every map that has a cap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateSummary {
     /// The cluster, once founded.
     pub cluster: Option<ClusterId>,
+    /// The level of behaviour the cluster has agreed on.
+    pub level: u32,
     /// Cluster time.
     pub now: Millis,
     /// Last entry applied.
@@ -164,6 +209,10 @@ pub struct StateSummary {
     pub jobs_live_bytes: u64,
     /// Names of reported matches remembered.
     pub match_names: usize,
+    /// Locks that are held.
+    pub locks: usize,
+    /// Settings.
+    pub settings: usize,
     /// Configurations known.
     pub configurations: Vec<ConfigurationName>,
 }
@@ -181,6 +230,7 @@ impl State {
         let jobs = JobPhase::ALL.map(|phase| (phase, self.queue.count(phase)));
         StateSummary {
             cluster: self.cluster(),
+            level: self.level(),
             now: self.now(),
             applied: self.applied(),
             nodes: self.nodes.roster.len(),
@@ -191,14 +241,43 @@ impl State {
             jobs: jobs.into(),
             jobs_live_bytes: self.queue.live_bytes(),
             match_names: self.matches.len(),
+            locks: self.locks.records().len(),
+            settings: self.settings.records().len(),
             configurations: self.configurations.keys().cloned().collect(),
         }
     }
 
-    /// Cluster time at which the earliest delayed job becomes ready, so that a leader with nothing else to propose
-    /// knows when to propose a `Tick`.
+    /// Cluster time at which something happens by itself: a delayed job becomes ready, a lock runs out, a cancelled job's
+    /// grace is over. So a leader with nothing else to propose knows when to propose a `Tick`.
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.queue.next_deadline()
+        let cancellation = self.queue.next_cancellation();
+        let deadlines = [
+            self.queue.next_deadline(),
+            self.locks.next_deadline(),
+            cancellation.filter(|_| self.has_cancel_grace()),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Locks that are held, in the order of their names.
+    pub fn locks(&self) -> impl Iterator<Item = &LockRecord> {
+        self.locks.records()
+    }
+
+    /// A setting.
+    pub fn setting(&self, key: &str) -> Option<&SettingRecord> {
+        self.settings.get(key)
+    }
+
+    /// Settings, in the order of their keys.
+    pub fn settings(&self) -> impl Iterator<Item = &SettingRecord> {
+        self.settings.records()
+    }
+
+    /// The last changes of one setting, or of all, newest first.
+    pub fn setting_changes(&self, key: Option<&str>) -> impl Iterator<Item = &SettingChange> {
+        let changes = self.settings.history().iter().rev();
+        changes.filter(move |change| key.is_none_or(|key| change.key == key))
     }
 
     /// A job, while it is live or in the ring of finished ones.
@@ -235,6 +314,45 @@ impl State {
             kind,
             phase,
             jobs,
+        });
+        rows.collect()
+    }
+
+    /// The queue as a whole. Reads every job.
+    pub fn queue_view(&self) -> QueueView {
+        let summary = self.summary();
+        let bounds = self.bounds();
+        let ready = self.queue.records();
+        let ready = ready.filter(|record| record.state.phase() == JobPhase::Ready);
+        let longest = ready.min_by_key(|record| record.changed);
+        QueueView {
+            counts: self.job_counts(),
+            live: self.queue.live() as u64,
+            live_max: bounds.jobs_live_max as u64,
+            live_bytes: summary.jobs_live_bytes,
+            live_bytes_max: bounds.jobs_live_bytes_max,
+            finished: self.queue.finished().len() as u64,
+            sessions: summary.sessions,
+            slots: summary.slots,
+            slots_used: summary.slots_used,
+            tenants: self.tenants(),
+            longest_ready: longest.map(|record| (record.id, self.now().since(record.changed))),
+        }
+    }
+
+    /// Tenants that have unfinished jobs or a share, in the order of their names.
+    pub fn tenants(&self) -> Vec<TenantView> {
+        let shares = self.tenants.shares();
+        let with_jobs = self.queue.tenant_uses().map(|(tenant, _)| tenant);
+        let names: BTreeSet<&str> = with_jobs.chain(shares.keys().map(String::as_str)).collect();
+        let rows = names.into_iter().map(|tenant| {
+            let used = self.queue.tenant_use(tenant);
+            TenantView {
+                tenant: tenant.to_owned(),
+                share: shares.get(tenant).copied(),
+                jobs: used.jobs,
+                slots: used.slots,
+            }
         });
         rows.collect()
     }
@@ -310,6 +428,12 @@ impl State {
     pub fn models(&self, name: &ConfigurationName) -> impl Iterator<Item = &ModelEntry> {
         let known = self.configurations.get(name).into_iter();
         known.flat_map(|known| known.registry.models())
+    }
+
+    /// A model, the one it was trained from, and so on, as far as the registry knows them.
+    pub fn lineage(&self, name: &ConfigurationName, model: BlobHash) -> Vec<&ModelEntry> {
+        let known = self.configurations.get(name);
+        known.map_or_else(Vec::new, |known| known.registry.lineage(model))
     }
 
     /// Models waiting for evidence, oldest first.

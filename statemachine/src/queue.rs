@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use riftmesh_base::{JobId, Millis};
 use serde::{Deserialize, Serialize};
 
-use crate::bounds::{AGE_PER_PRIORITY, Bounds};
+use crate::bounds::{AGE_PER_PRIORITY, Bounds, CANCEL_GRACE};
 use crate::job::{DeviceNeed, JobKind, JobPhase, JobRecord, JobSpec, JobState};
 use crate::nodes::Session;
+use crate::tenants::Tenants;
+use crate::terms::{KeyScope, Terms};
 
 /// Jobs that are not finished, and the ring of those that are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +28,13 @@ pub(crate) struct Queue {
 pub(crate) struct QueueIndex {
     ready: BTreeMap<Class, BTreeSet<(Rank, JobId)>>,
     delayed: BTreeSet<(Millis, JobId)>,
-    keys: BTreeMap<String, JobId>,
+    /// Cancelled and still held, by the time of the cancellation.
+    cancelling: BTreeSet<(Millis, JobId)>,
+    keys: BTreeMap<Key, JobId>,
+    /// Of unfinished jobs.
+    classes: BTreeMap<Class, u64>,
+    /// Of unfinished jobs.
+    tenants: BTreeMap<String, TenantUse>,
     /// From a job to the waiting jobs that name it.
     dependants: BTreeMap<JobId, BTreeSet<JobId>>,
     counts: BTreeMap<JobPhase, u64>,
@@ -34,12 +42,62 @@ pub(crate) struct QueueIndex {
     finished_bytes: u64,
 }
 
-/// Jobs that the same workers can run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Class {
+/// Jobs that the same workers can run, of one tenant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Class {
     kind: JobKind,
     device: DeviceNeed,
     slots: u16,
+    gpu_memory_mib: u32,
+    labels: Vec<String>,
+    tenant: String,
+}
+
+impl Class {
+    pub fn of(spec: &JobSpec, terms: &Terms) -> Self {
+        Self {
+            kind: spec.kind,
+            device: spec.needs.device,
+            slots: spec.needs.slots,
+            gpu_memory_mib: terms.gpu_memory_mib,
+            labels: terms.labels.clone(),
+            tenant: terms.tenant.clone(),
+        }
+    }
+
+    /// Whether `session` could run such a job if it had nothing else to do.
+    fn suits(&self, session: &Session, kinds: &[JobKind]) -> bool {
+        let offer = &session.record;
+        let device = match self.device {
+            DeviceNeed::Any => true,
+            DeviceNeed::Cuda => offer.cuda && self.gpu_memory_mib <= offer.gpu_memory_mib,
+        };
+        device
+            && kinds.contains(&self.kind)
+            && self.slots <= offer.slots
+            && self.labels.iter().all(|label| offer.labels.contains(label))
+    }
+}
+
+/// A unique key where it is unique: its scope, the configuration or tenant that scope names, and the key.
+pub(crate) type Key = (KeyScope, String, String);
+
+pub(crate) fn key_of(spec: &JobSpec, terms: &Terms) -> Option<Key> {
+    let space = match terms.scope {
+        KeyScope::Cluster => String::new(),
+        KeyScope::Configuration => spec.configuration.to_string(),
+        KeyScope::Tenant => terms.tenant.clone(),
+    };
+    Some((terms.scope, space, spec.unique_key.clone()?))
+}
+
+/// What a tenant has in the queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TenantUse {
+    /// Unfinished jobs.
+    pub jobs: u64,
+    /// Slots that its jobs hold.
+    pub slots: u64,
 }
 
 /// Where a ready job stands among the others; the lowest is granted first.
@@ -55,21 +113,19 @@ fn rank(record: &JobRecord) -> Rank {
 }
 
 fn class(record: &JobRecord) -> Class {
-    Class {
-        kind: record.spec.kind,
-        device: record.spec.needs.device,
-        slots: record.spec.needs.slots,
-    }
+    Class::of(&record.spec, &record.terms)
 }
 
-/// About the bytes a job takes, for the bounds on memory.
-pub(crate) fn spec_weight(spec: &JobSpec) -> u64 {
+/// About the bytes a job takes, for the bounds on memory. Default terms weigh nothing: bounds must not be reached
+/// earlier than they were before there were any.
+pub(crate) fn spec_weight(spec: &JobSpec, terms: &Terms) -> u64 {
     let key = spec.unique_key.as_ref().map_or(0, String::len);
-    (200 + spec.payload.len() + key + 8 * spec.after.len()) as u64
+    let labels: usize = terms.labels.iter().map(|label| 24 + label.len()).sum();
+    (200 + spec.payload.len() + key + 8 * spec.after.len() + labels + terms.tenant.len()) as u64
 }
 
 fn weight(record: &JobRecord) -> u64 {
-    spec_weight(&record.spec) + 150 * record.outputs.len() as u64
+    spec_weight(&record.spec, &record.terms) + 150 * record.outputs.len() as u64
 }
 
 /// What a claim finds at the head of the queue.
@@ -113,8 +169,52 @@ impl Queue {
         self.index.live_bytes
     }
 
-    pub fn by_key(&self, key: &str) -> Option<JobId> {
-        self.index.keys.get(key).copied()
+    /// The unfinished job that has the unique key of this one, if there is such a job.
+    pub fn by_key(&self, spec: &JobSpec, terms: &Terms) -> Option<JobId> {
+        self.index.keys.get(&key_of(spec, terms)?).copied()
+    }
+
+    pub fn tenant_use(&self, tenant: &str) -> TenantUse {
+        self.index.tenants.get(tenant).copied().unwrap_or_default()
+    }
+
+    /// Whether a tenant with a name has an unfinished job. The nameless one is first in order.
+    pub fn has_tenants(&self) -> bool {
+        let last = self.index.tenants.last_key_value();
+        last.is_some_and(|(tenant, _)| !tenant.is_empty())
+    }
+
+    /// Tenants with unfinished jobs, the nameless one left out.
+    pub fn tenants(&self) -> usize {
+        self.index.tenants.len() - usize::from(self.index.tenants.contains_key(""))
+    }
+
+    /// Every tenant with unfinished jobs, and what it has.
+    pub fn tenant_uses(&self) -> impl Iterator<Item = (&str, TenantUse)> {
+        let uses = self.index.tenants.iter();
+        uses.map(|(tenant, used)| (tenant.as_str(), *used))
+    }
+
+    pub fn classes(&self) -> usize {
+        self.index.classes.len()
+    }
+
+    pub fn has_class(&self, class: &Class) -> bool {
+        self.index.classes.contains_key(class)
+    }
+
+    /// Puts together what an older image held.
+    pub fn from_parts(
+        entered: u64,
+        jobs: BTreeMap<JobId, JobRecord>,
+        finished: VecDeque<JobId>,
+    ) -> Self {
+        Self {
+            entered,
+            jobs,
+            finished,
+            index: QueueIndex::default(),
+        }
     }
 
     /// Whether `job` is known and not finished.
@@ -135,6 +235,21 @@ impl Queue {
             .collect()
     }
 
+    /// The held jobs that were cancelled more than the grace ago.
+    pub fn cancelled_too_long(&self, now: Millis) -> Vec<JobId> {
+        let cancelling = self.index.cancelling.iter();
+        cancelling
+            .take_while(|(since, _)| *since + CANCEL_GRACE <= now)
+            .map(|(_, job)| *job)
+            .collect()
+    }
+
+    /// The earliest time at which the grace of a cancelled job is over.
+    pub fn next_cancellation(&self) -> Option<Millis> {
+        let first = self.index.cancelling.first();
+        first.map(|(since, _)| *since + CANCEL_GRACE)
+    }
+
     /// Takes the waiting jobs that name `job`, in the order of their ids.
     pub fn dependants(&self, job: JobId) -> Vec<JobId> {
         let waiting = self.index.dependants.get(&job);
@@ -142,7 +257,7 @@ impl Queue {
     }
 
     /// Enters a job that has no id yet.
-    pub fn enter(&mut self, spec: JobSpec, state: JobState, now: Millis) -> JobId {
+    pub fn enter(&mut self, spec: JobSpec, terms: Terms, state: JobState, now: Millis) -> JobId {
         self.entered += 1;
         let id = JobId(self.entered);
         let record = JobRecord {
@@ -157,6 +272,7 @@ impl Queue {
             changed: now,
             note: String::new(),
             outputs: Vec::new(),
+            terms,
         };
         self.index.add(&record);
         self.jobs.insert(id, record);
@@ -203,25 +319,43 @@ impl Queue {
         }
     }
 
-    /// The first job in rank that `session` could ever run now: one of `kinds`, not larger than the session, and not
-    /// in need of a device it lacks or has given away.
+    /// The first job that `session` could run now: one of `kinds`, not larger than what the session offers, of the tenant
+    /// that is next in turn, and of that tenant's jobs the first in rank.
     ///
     /// If that job needs more slots than are free, nothing is granted behind it. Otherwise narrow jobs would take each
-    /// slot as it comes free, and a wide one would wait for ever.
-    pub fn head_for(&self, session: &Session, kinds: &[JobKind]) -> Head {
-        let device = session.record.cuda && !session.cuda_used;
-        let heads = self.index.ready.iter().filter(|(class, _)| {
-            kinds.contains(&class.kind)
-                && class.slots <= session.record.slots
-                && (class.device == DeviceNeed::Any || device)
-        });
-        let first = heads
-            .filter_map(|(class, jobs)| Some((jobs.first()?, class.slots)))
-            .min();
-        match first {
-            Some(((_, job), slots)) if slots <= session.slots_free() => Head::Fits(*job),
-            Some(_) | None => Head::Nothing,
+    /// slot as it comes free, and a wide one would wait for ever. The same goes for the device and the jobs that need it;
+    /// others are granted beside it.
+    pub fn head_for(&self, session: &Session, kinds: &[JobKind], tenants: &Tenants) -> Head {
+        let ready = self.index.ready.iter();
+        let suiting =
+            ready.filter(|(class, _)| class.suits(session, kinds) && self.may_hold(class, tenants));
+        let mut heads: Vec<_> = suiting
+            .filter_map(|(class, jobs)| Some((tenants.pass(&class.tenant), jobs.first()?, class)))
+            .collect();
+        heads.sort_unstable_by_key(|(pass, head, _)| (*pass, **head));
+        let mut device = true;
+        for (_, (_, job), class) in heads {
+            if class.device == DeviceNeed::Cuda {
+                device &= session.device_free(class.gpu_memory_mib);
+                if !device {
+                    continue;
+                }
+            }
+            return if class.slots <= session.slots_free() {
+                Head::Fits(*job)
+            } else {
+                Head::Nothing
+            };
         }
+        Head::Nothing
+    }
+
+    /// Whether a job of `class` would leave its tenant within its share of slots.
+    fn may_hold(&self, class: &Class, tenants: &Tenants) -> bool {
+        let share = tenants.share(&class.tenant);
+        share.and_then(|share| share.slots_max).is_none_or(|max| {
+            self.tenant_use(&class.tenant).slots + u64::from(class.slots) <= u64::from(max)
+        })
     }
 
     /// The indexes as they follow from the jobs.
@@ -246,9 +380,14 @@ impl QueueIndex {
             return;
         }
         self.live_bytes += weight(record);
-        if let Some(key) = &record.spec.unique_key {
-            self.keys.insert(key.clone(), record.id);
+        if let Some(key) = key_of(&record.spec, &record.terms) {
+            self.keys.insert(key, record.id);
         }
+        *self.classes.entry(class(record)).or_default() += 1;
+        let tenant = record.terms.tenant.clone();
+        let used = self.tenants.entry(tenant).or_default();
+        used.jobs += 1;
+        used.slots += held_slots(record);
         match &record.state {
             JobState::Ready => {
                 let jobs = self.ready.entry(class(record)).or_default();
@@ -262,11 +401,10 @@ impl QueueIndex {
                     self.dependants.entry(*job).or_default().insert(record.id);
                 }
             }
-            JobState::Leased(_)
-            | JobState::Cancelling(_)
-            | JobState::Done
-            | JobState::Cancelled
-            | JobState::Dead => {}
+            JobState::Cancelling(_) => {
+                self.cancelling.insert((record.changed, record.id));
+            }
+            JobState::Leased(_) | JobState::Done | JobState::Cancelled | JobState::Dead => {}
         }
     }
 
@@ -279,8 +417,16 @@ impl QueueIndex {
             return;
         }
         self.live_bytes -= weight(record);
-        if let Some(key) = &record.spec.unique_key {
-            self.keys.remove(key);
+        if let Some(key) = key_of(&record.spec, &record.terms) {
+            self.keys.remove(&key);
+        }
+        drop_one(&mut self.classes, class(record));
+        if let Some(used) = self.tenants.get_mut(&record.terms.tenant) {
+            used.jobs -= 1;
+            used.slots -= held_slots(record);
+            if used.jobs == 0 {
+                self.tenants.remove(&record.terms.tenant);
+            }
         }
         match &record.state {
             JobState::Ready => {
@@ -294,13 +440,18 @@ impl QueueIndex {
                     drop_member(&mut self.dependants, *job, &record.id);
                 }
             }
-            JobState::Leased(_)
-            | JobState::Cancelling(_)
-            | JobState::Done
-            | JobState::Cancelled
-            | JobState::Dead => {}
+            JobState::Cancelling(_) => {
+                self.cancelling.remove(&(record.changed, record.id));
+            }
+            JobState::Leased(_) | JobState::Done | JobState::Cancelled | JobState::Dead => {}
         }
     }
+}
+
+/// Slots that a job holds now.
+fn held_slots(record: &JobRecord) -> u64 {
+    let held = record.state.lease().is_some();
+    u64::from(held) * u64::from(record.spec.needs.slots)
 }
 
 fn drop_one<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {

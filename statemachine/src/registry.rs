@@ -62,6 +62,21 @@ impl Registry {
         self.champions.iter().rev().nth(1).copied()
     }
 
+    /// A model, its parent, and so on until one that is not registered. Parents are what trainers said, so a circle is
+    /// possible and ends the line.
+    pub fn lineage(&self, model: BlobHash) -> Vec<&ModelEntry> {
+        let mut line: Vec<&ModelEntry> = Vec::new();
+        let mut next = self.get(model);
+        while let Some(entry) = next {
+            if line.iter().any(|known| known.number == entry.number) {
+                break;
+            }
+            line.push(entry);
+            next = entry.record.parent.and_then(|parent| self.get(parent));
+        }
+        line
+    }
+
     /// The model registered last, whatever became of it.
     pub fn latest(&self) -> Option<BlobHash> {
         self.models.values().next_back().map(|m| m.record.hash)
@@ -306,6 +321,22 @@ impl State {
         Ok(())
     }
 
+    pub(crate) fn reject_candidate(
+        &mut self,
+        turn: &mut Turn,
+        name: &ConfigurationName,
+        model: BlobHash,
+        reason: &str,
+    ) -> Result<Reply, Refusal> {
+        let registry = self.registry_mut(name)?;
+        let entry = registry.get(model).ok_or_else(|| unknown(model))?;
+        check_candidate(entry)?;
+        let reason = cut(reason);
+        registry.set_verdict(model, &reason);
+        self.reject(turn, name, model, reason)?;
+        Ok(Reply::Done)
+    }
+
     /// Moves the champion pointer to a candidate. Older candidates lose their chance: their evidence was against a
     /// champion that is gone, and testing them would hold up newer ones.
     fn crown(
@@ -381,6 +412,16 @@ fn unknown(model: BlobHash) -> Refusal {
     Refusal::Unknown(format!("model {model} in the registry"))
 }
 
+fn check_candidate(entry: &ModelEntry) -> Result<(), Refusal> {
+    if entry.state == ModelState::Candidate {
+        return Ok(());
+    }
+    Err(Refusal::Conflict(format!(
+        "{} is no candidate any more",
+        entry.record.hash.short()
+    )))
+}
+
 /// What the promotion rule says of a candidate, if the proposer's view of the champion is current.
 fn judge(
     registry: &Registry,
@@ -397,12 +438,7 @@ fn judge(
             name(expected)
         )));
     }
-    if entry.state != ModelState::Candidate {
-        return Err(Refusal::Conflict(format!(
-            "{} is no candidate any more",
-            model.short()
-        )));
-    }
+    check_candidate(entry)?;
     let evidence = registry.evidence(entry);
     Ok(sprt::judge(evidence.wins, evidence.losses))
 }

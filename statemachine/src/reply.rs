@@ -1,6 +1,6 @@
 //! What the state machine answers. Every command gets exactly one reply; a refusal is a reply.
 
-use riftmesh_base::{BlobHash, JobId, Millis, SessionId};
+use riftmesh_base::{BlobHash, JobId, Millis, SessionId, Token};
 use serde::{Deserialize, Serialize};
 
 use crate::job::Grant;
@@ -43,6 +43,18 @@ pub enum Reply {
     },
     /// Nothing was changed.
     Refused(Refusal),
+    /// The lock is held.
+    Locked {
+        /// Its fencing token: what it protects must refuse lower ones.
+        token: Token,
+        /// Cluster time until which it is held.
+        until: Millis,
+    },
+    /// A setting was written.
+    Revision {
+        /// The revision of the write.
+        revision: u64,
+    },
 }
 
 /// Why a command changed nothing.
@@ -83,5 +95,21 @@ pub enum Refusal {
         seq: u64,
         /// Seen.
         last: u64,
+    },
+    /// Somebody holds the lock; try again later.
+    #[error("lock `{name}` is held by {owner}; try again in {retry_after}")]
+    LockHeld {
+        /// Which lock.
+        name: String,
+        /// Its holder.
+        owner: String,
+        /// When it is free unless it is renewed.
+        retry_after: Millis,
+    },
+    /// The token is not that of the lock's present holder: the lock was lost, whatever the sender believes.
+    #[error("fenced: lock `{name}` is not held under this token")]
+    LockLost {
+        /// Which lock.
+        name: String,
     },
 }

@@ -67,4 +67,10 @@ pub struct SessionRecord {
     pub cuda: bool,
     /// Cluster time of its opening.
     pub opened: Millis,
+    /// Memory of the CUDA device in MiB, zero if it did not say.
+    #[serde(default)]
+    pub gpu_memory_mib: u32,
+    /// Labels offered, sorted.
+    #[serde(default)]
+    pub labels: Vec<String>,
 }

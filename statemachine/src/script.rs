@@ -7,17 +7,23 @@
 //! at 10s                                   time of the entries that follow
 //! bounds losses_max=3 segments_kept=2      before the first entry only
 //! @7.1 submit self-play hex8_2p x=2        a command with an origin: client 7, sequence number 1
-//! found | tick | admit n1 worker | drain n1 | undrain n1 | forget n1 | open n1 gen=1 slots=2 cuda
+//! found | tick | admit n1 worker | drain n1 | undrain n1 | forget n1 | open n1 gen=1 slots=2 [mem=MIB] [labels=a+b] cuda
 //! expire s1 silent | claim s1 2 [self-play,train] | progress j1 4.0 3/8
 //! submit KIND CONFIG [x=N] [key=K] [after=j1,j2] [prio=N] [from=10s] [slots=N] [cuda] [attempts=N] [backoff=1s] [payload=P]
+//!     [tenant=T] [labels=a+b] [mem=MIB] [await=any|over] [scope=configuration|tenant] [every=10s]
+//! upgrade 2 [n1,n2] | share TENANT weight=N [jobs=N] [slots=N] | unshare TENANT
 //! complete j1 4.0 [segment=aa:games:rows] [model=bb:parent] [match=bb@64:7-3:untrained@64]
-//! fail j1 4.0 retry|final WORDS | release j1 4.0 process | cancel j1 | requeue j1
-//! register CONFIG bb:parent | match CONFIG id bb@64:7-3:cc@64 | promote CONFIG bb over=none | rollback CONFIG bb WORDS
+//! fail j1 4.0 retry|final WORDS | release j1 4.0 process | cancel j1 | requeue j1 | takeback j1
+//! register CONFIG bb:parent | match CONFIG id bb@64:7-3:cc@64 | promote CONFIG bb over=none
+//! rollback CONFIG bb WORDS | reject CONFIG bb WORDS
 //! holder aa n1
-//! show jobs | show nodes | show ledger CONFIG | show models CONFIG | show ratings CONFIG
+//! lock NAME OWNER 30s | renew NAME 4.0 30s | unlock NAME 4.0
+//! set KEY [if=any|absent|REVISION] [by=AUTHOR] [under=NAME:4.0] to WORDS | unset KEY [if=...] [by=...] [under=...]
+//! show jobs | show nodes | show ledger CONFIG | show models CONFIG | show ratings CONFIG | show lineage CONFIG bb
+//! show locks | show settings | show tenants
 //! ```
 
-use riftmesh_base::{ConfigurationName, LogIndex, Millis};
+use riftmesh_base::{BlobHash, ConfigurationName, LogIndex, Millis};
 
 use crate::bounds::Bounds;
 use crate::command::{Batch, Command, Origin};
@@ -25,6 +31,8 @@ use crate::query::JobFilter;
 use crate::state::State;
 
 mod parse;
+mod services;
+mod work;
 
 use parse::{Words, parse_body, parse_time};
 
@@ -132,6 +140,13 @@ impl Script {
             "ledger" => self.show_ledger(&words.configuration()?),
             "models" => self.show_models(&words.configuration()?),
             "ratings" => self.show_ratings(&words.configuration()?),
+            "lineage" => {
+                let name = words.configuration()?;
+                self.show_lineage(&name, words.hash()?)
+            }
+            "locks" => self.state.locks().map(ToString::to_string).collect(),
+            "settings" => self.show_settings(),
+            "tenants" => self.show_tenants(),
             other => return Err(format!("cannot show `{other}`")),
         };
         words.end()?;
@@ -148,7 +163,7 @@ impl Script {
             .jobs(&filter)
             .into_iter()
             .map(|job| {
-                let mut line = format!("{} {}: {}", job.id, job.spec, job.state);
+                let mut line = format!("{} {}{}: {}", job.id, job.spec, job.terms, job.state);
                 let counters = [("failures", job.failures), ("losses", job.losses)];
                 for (name, count) in counters.into_iter().filter(|(_, count)| *count > 0) {
                     line += &format!(", {count} {name}");
@@ -196,6 +211,33 @@ impl Script {
         std::iter::once(head).chain(segments).collect()
     }
 
+    fn show_tenants(&self) -> Vec<String> {
+        let rows = self.state.tenants().into_iter().map(|row| {
+            let name = if row.tenant.is_empty() {
+                "(nobody)"
+            } else {
+                &row.tenant
+            };
+            let share = row
+                .share
+                .map_or_else(String::new, |share| format!(", {share}"));
+            format!("{name}: {} jobs, {} slots{share}", row.jobs, row.slots)
+        });
+        rows.collect()
+    }
+
+    /// The settings, and behind them the history, newest first.
+    fn show_settings(&self) -> Vec<String> {
+        let settings = self.state.settings().map(|setting| {
+            format!(
+                "{} = `{}` ({})",
+                setting.key, setting.value, setting.revision
+            )
+        });
+        let changes = self.state.setting_changes(None).map(ToString::to_string);
+        settings.chain(changes).collect()
+    }
+
     fn show_models(&self, name: &ConfigurationName) -> Vec<String> {
         let view = self.state.configuration(name);
         let models = view.into_iter().flat_map(|view| view.models);
@@ -210,6 +252,12 @@ impl Script {
             )
         });
         rows.collect()
+    }
+
+    fn show_lineage(&self, name: &ConfigurationName, model: BlobHash) -> Vec<String> {
+        let line = self.state.lineage(name, model).into_iter();
+        line.map(|entry| format!("{} {}: {}", entry.number, entry.record, entry.state))
+            .collect()
     }
 
     fn show_ratings(&self, name: &ConfigurationName) -> Vec<String> {

@@ -9,19 +9,29 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::invariants::Violation;
+use crate::level::LEVEL;
 use crate::state::State;
+
+mod older;
+
+use older::{NodesV1, QueueV1};
 
 const MAGIC: [u8; 4] = *b"RMst";
 /// Rises with the meaning or the bytes of a section. A build that knows several reads the older ones too.
-const VERSION: u16 = 1;
-/// In the order they follow each other.
-const SECTIONS: [&str; 6] = [
-    "head",
-    "clients",
-    "nodes",
-    "queue",
-    "matches",
-    "configurations",
+const VERSION: u16 = 3;
+/// In the order they follow each other, each with the first version that has it. An older image lacks the later ones,
+/// and what they would hold is empty: nothing that was known then could have filled them.
+const SECTIONS: [(&str, u16); 10] = [
+    ("head", 1),
+    ("clients", 1),
+    ("nodes", 1),
+    ("queue", 1),
+    ("matches", 1),
+    ("configurations", 1),
+    ("locks", 2),
+    ("settings", 2),
+    ("tenants", 3),
+    ("level", 3),
 ];
 
 /// What the header says of a section.
@@ -58,6 +68,14 @@ pub enum RestoreError {
         /// Why.
         error: DecodeError,
     },
+    /// The cluster behaves by a level that this build does not know.
+    #[error(
+        "image of a cluster at level {found}: this build knows levels up to {LEVEL}; upgrade it"
+    )]
+    Level {
+        /// The level.
+        found: u32,
+    },
     /// The image decodes to a state that breaks a rule.
     #[error("the image breaks {} rules, first: {}", .0.len(), .0[0])]
     Invalid(Vec<Violation>),
@@ -73,11 +91,15 @@ impl State {
             encode(&self.queue),
             encode(&self.matches),
             encode(&self.configurations),
+            encode(&self.locks),
+            encode(&self.settings),
+            encode(&self.tenants),
+            encode(&self.level),
         ];
         let headers = SECTIONS
             .iter()
             .zip(&sections)
-            .map(|(name, bytes)| SectionHeader {
+            .map(|((name, _), bytes)| SectionHeader {
                 name: (*name).to_owned(),
                 bytes: bytes.len() as u64,
                 hash: BlobHash::of(bytes),
@@ -96,29 +118,47 @@ impl State {
         if image.len() > SNAPSHOT_BYTES_MAX {
             return Err(RestoreError::Large { found: image.len() });
         }
-        let (header, mut rest) =
-            codec::open(MAGIC, VERSION, image).map_err(RestoreError::Header)?;
+        let (version, header, mut rest) = open(image)?;
         let headers: Vec<SectionHeader> = decode(header).map_err(RestoreError::Header)?;
+        let expected = SECTIONS.into_iter().filter(|(_, since)| *since <= version);
+        let expected: Vec<&'static str> = expected.map(|(name, _)| name).collect();
         let named = headers.iter().map(|header| header.name.as_str());
-        if !named.eq(SECTIONS) {
+        if !named.eq(expected.iter().copied()) {
             return Err(RestoreError::Sections(format!(
-                "{} found, {} expected",
+                "{} found, {} expected in version {version}",
                 headers.len(),
-                SECTIONS.len()
+                expected.len()
             )));
         }
-        let mut headers = headers.iter().zip(SECTIONS);
+        let mut headers = headers.iter().zip(expected);
         let mut state = Self {
             head: section(&mut headers, &mut rest)?,
             clients: section(&mut headers, &mut rest)?,
-            nodes: section(&mut headers, &mut rest)?,
-            queue: section(&mut headers, &mut rest)?,
+            nodes: if version < 3 {
+                section::<NodesV1>(&mut headers, &mut rest)?.into()
+            } else {
+                section(&mut headers, &mut rest)?
+            },
+            queue: if version < 3 {
+                section::<QueueV1>(&mut headers, &mut rest)?.into()
+            } else {
+                section(&mut headers, &mut rest)?
+            },
             matches: section(&mut headers, &mut rest)?,
             configurations: section(&mut headers, &mut rest)?,
+            locks: later_section(&mut headers, &mut rest)?,
+            settings: later_section(&mut headers, &mut rest)?,
+            tenants: later_section(&mut headers, &mut rest)?,
+            level: later_section(&mut headers, &mut rest)?,
         };
         if !rest.is_empty() {
             let left = format!("{} bytes left over behind the last one", rest.len());
             return Err(RestoreError::Sections(left));
+        }
+        if state.level.0 > LEVEL {
+            return Err(RestoreError::Level {
+                found: state.level.0,
+            });
         }
         state.rebuild();
         match state.validate() {
@@ -136,6 +176,7 @@ impl State {
         self.clients.rebuild();
         self.queue.rebuild();
         self.matches.rebuild();
+        self.locks.rebuild();
         for configuration in self.configurations.values_mut() {
             configuration.ledger.rebuild();
             configuration.registry.rebuild();
@@ -143,10 +184,34 @@ impl State {
         for record in self.queue.records() {
             let session = record.state.lease().map(|lease| lease.session);
             if let Some(session) = session.and_then(|id| self.nodes.sessions.get_mut(&id)) {
-                session.reserve(record.id, record.spec.needs);
+                session.reserve(record.id, record.spec.needs, &record.terms);
             }
         }
     }
+}
+
+/// Version, header and sections of an image of any version that this build reads.
+fn open(image: &[u8]) -> Result<(u16, &[u8], &[u8]), RestoreError> {
+    let found = image.get(4..6).and_then(|bytes| bytes.try_into().ok());
+    let older = found
+        .map(u16::from_le_bytes)
+        .filter(|v| *v < VERSION && *v > 0);
+    let version = older.unwrap_or(VERSION);
+    match codec::open(MAGIC, version, image) {
+        Ok((header, rest)) => Ok((version, header, rest)),
+        Err(error) => Err(RestoreError::Header(error)),
+    }
+}
+
+/// Takes the next section off `rest`; empty when the image is older than that section.
+fn later_section<'h, T: DeserializeOwned + Default>(
+    headers: &mut impl ExactSizeIterator<Item = (&'h SectionHeader, &'static str)>,
+    rest: &mut &[u8],
+) -> Result<T, RestoreError> {
+    if headers.len() == 0 {
+        return Ok(T::default());
+    }
+    section(headers, rest)
 }
 
 /// Takes the next section off `rest`.

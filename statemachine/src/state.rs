@@ -9,10 +9,14 @@ use crate::bounds::Bounds;
 use crate::clients::Clients;
 use crate::effect::Effect;
 use crate::ledger::Ledger;
+use crate::level::Level;
+use crate::locks::Locks;
 use crate::nodes::Nodes;
 use crate::pairs::{MatchNames, Pairs};
 use crate::queue::Queue;
 use crate::registry::Registry;
+use crate::settings::Settings;
+use crate::tenants::Tenants;
 
 /// Everything the voters agree on.
 ///
@@ -27,6 +31,10 @@ pub struct State {
     pub(crate) queue: Queue,
     pub(crate) matches: MatchNames,
     pub(crate) configurations: BTreeMap<ConfigurationName, Configuration>,
+    pub(crate) locks: Locks,
+    pub(crate) settings: Settings,
+    pub(crate) tenants: Tenants,
+    pub(crate) level: Level,
 }
 
 /// The few values the rest hangs on.
@@ -85,6 +93,10 @@ impl State {
             queue: Queue::default(),
             matches: MatchNames::default(),
             configurations: BTreeMap::new(),
+            locks: Locks::default(),
+            settings: Settings::default(),
+            tenants: Tenants::default(),
+            level: Level::default(),
         }
     }
 

@@ -18,8 +18,12 @@ use riftmesh_statemachine::job::{
     DeviceNeed, JobKind, JobSpec, MatchRecord, ModelRecord, Needs, Output, Player, RetryPolicy,
     SegmentRecord,
 };
+use riftmesh_statemachine::level::LEVEL;
+use riftmesh_statemachine::lock::{LockGuard, LockVerb};
 use riftmesh_statemachine::roster::{NodeRecord, Role};
-use riftmesh_statemachine::{Batch, Command, State};
+use riftmesh_statemachine::setting::{Expected, SettingWrite};
+use riftmesh_statemachine::terms::{AfterPolicy, JobRequest, KeyScope, Offer, TenantShare, Terms};
+use riftmesh_statemachine::{Batch, Command, Refusal, Reply, State};
 
 const NODE: NodeId = NodeId(0x1122_3344_5566_7788);
 const JOB: JobId = JobId(300);
@@ -117,6 +121,14 @@ fn name(body: &Body) -> &'static str {
         Body::AddHolder { .. } => "AddHolder",
         Body::Tick => "Tick",
         Body::DrainNode { .. } => "DrainNode",
+        Body::Lock(_) => "Lock",
+        Body::WriteSetting(_) => "WriteSetting",
+        Body::TakeBack { .. } => "TakeBack",
+        Body::RejectModel { .. } => "RejectModel",
+        Body::SubmitWith { .. } => "SubmitWith",
+        Body::OpenWorker { .. } => "OpenWorker",
+        Body::SetTenant { .. } => "SetTenant",
+        Body::UpgradeTo { .. } => "UpgradeTo",
     }
 }
 
@@ -210,7 +222,111 @@ fn bodies() -> Vec<Body> {
             result: result(opponent),
         });
     }
+    bodies.extend(services());
+    bodies.extend(work());
     bodies
+}
+
+/// Later commands. They stand behind the commands that were there before them: the image below has lived through
+/// all of these in this order.
+fn services() -> Vec<Body> {
+    let name = || "exporter".to_owned();
+    let write = |value: Option<&str>, expected, guard| {
+        Body::WriteSetting(SettingWrite {
+            key: "loop.paused".to_owned(),
+            value: value.map(str::to_owned),
+            expected,
+            author: "alice".to_owned(),
+            guard,
+        })
+    };
+    let guard = LockGuard {
+        name: name(),
+        token: token(),
+    };
+    vec![
+        Body::Lock(LockVerb::Acquire {
+            name: name(),
+            owner: "alice".to_owned(),
+            ttl: Millis(30_000),
+        }),
+        Body::Lock(LockVerb::Renew {
+            name: name(),
+            token: token(),
+            ttl: Millis(30_000),
+        }),
+        Body::Lock(LockVerb::Release {
+            name: name(),
+            token: token(),
+        }),
+        write(Some("true"), Expected::Any, None),
+        write(Some("false"), Expected::Absent, None),
+        write(None, Expected::Revision(300), Some(guard)),
+        Body::TakeBack { job: JOB },
+        Body::RejectModel {
+            configuration: configuration(),
+            model: BlobHash([0xa1; 32]),
+            reason: "diverged".to_owned(),
+        },
+        Body::Release {
+            job: JOB,
+            token: token(),
+            reason: Loss::TakenBack,
+        },
+    ]
+}
+
+/// Jobs on terms of their own, and those who can run them.
+fn work() -> Vec<Body> {
+    let terms = Terms {
+        tenant: "red".to_owned(),
+        labels: vec!["big".to_owned(), "quiet".to_owned()],
+        gpu_memory_mib: 20_000,
+        after: AfterPolicy::AnyDone,
+        scope: KeyScope::Configuration,
+        every: Some(Millis(60_000)),
+    };
+    let others = Terms {
+        after: AfterPolicy::AllOver,
+        scope: KeyScope::Tenant,
+        ..Terms::default()
+    };
+    let share = TenantShare {
+        weight: 300,
+        jobs_live_max: Some(1_000),
+        slots_max: None,
+    };
+    let jobs = [terms, others, Terms::default()].map(|terms| JobRequest {
+        spec: spec(),
+        terms,
+    });
+    vec![
+        Body::SubmitWith {
+            jobs: jobs.into_iter().collect(),
+        },
+        Body::OpenWorker {
+            node: NODE,
+            generation: 5,
+            offer: Offer {
+                slots: 8,
+                cuda: true,
+                gpu_memory_mib: 80_000,
+                labels: vec!["big".to_owned()],
+            },
+        },
+        Body::SetTenant {
+            tenant: "red".to_owned(),
+            share: Some(share),
+        },
+        Body::SetTenant {
+            tenant: "blue".to_owned(),
+            share: None,
+        },
+        Body::UpgradeTo {
+            level: 2,
+            advertised: vec![NODE],
+        },
+    ]
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -297,6 +413,43 @@ fn foreign_entries_are_refused() {
             Err(BatchError::Decode(_))
         ));
     }
+}
+
+/// A build stops before the entry that raises the level beyond its own, and not before one that every build refuses.
+#[test]
+fn unknown_levels_stop_this_build() {
+    let upgrade = |level| {
+        let advertised = vec![NODE];
+        let body = Body::UpgradeTo { level, advertised };
+        let command = Command { origin: None, body };
+        Batch::new(Millis(5), vec![command])
+    };
+    let mut state = State::new();
+    assert_eq!(state.check(&upgrade(LEVEL + 1)), Ok(()));
+    let admit = Body::AdmitNode(NodeRecord {
+        id: NODE,
+        name: "n1".to_owned(),
+        role: Role::Voter,
+        address: String::new(),
+    });
+    let admit = Command {
+        origin: None,
+        body: admit,
+    };
+    state.apply(LogIndex(1), &Batch::new(Millis(5), vec![admit]));
+    for level in 2..=LEVEL {
+        assert_eq!(state.check(&upgrade(level)), Ok(()));
+        state.apply(LogIndex(u64::from(level)), &upgrade(level));
+        assert_eq!(state.level(), level);
+    }
+    let found = LEVEL + 1;
+    assert_eq!(
+        state.check(&upgrade(found)),
+        Err(BatchError::Level { found })
+    );
+    assert_eq!(state.check(&upgrade(LEVEL + 2)), Ok(()));
+    let (replies, _) = state.apply(LogIndex(90), &upgrade(LEVEL + 2));
+    assert!(matches!(replies[0], Reply::Refused(Refusal::Conflict(_))));
 }
 
 /// A state that has been through one of each has the image it always had: its hash is pinned, so that a change of

@@ -5,16 +5,17 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use proptest::prelude::*;
 use riftmesh_base::ConfigurationName;
 use riftmesh_statemachine::query::{ConfigurationView, JobFilter, RosterRow, StateSummary};
 use riftmesh_statemachine::script::Script;
 use riftmesh_statemachine::{RestoreError, State};
 
-/// A state with something of everything in it.
-fn lived() -> State {
-    let mut script = Script::new();
-    let story = "found
+/// A story with something of everything in it.
+const STORY: &str = "found
 admit n1 voter ; admit n2 worker
 @5.1 open n1 gen=3 slots=4 ; open n2 slots=2 cuda
 submit self-play hex8_2p x=6 key=
@@ -27,11 +28,20 @@ register hex8_2p b1 ; register square8_2p b2
 match hex8_2p 01 b1@64:60-20:untrained@64
 promote hex8_2p b1 over=none
 holder aa n2
-cancel j2";
-    for line in story.lines() {
-        script.line(line).unwrap();
-    }
-    script.state().clone()
+cancel j2
+lock exporter alice 60s ; lock importer bob 90s
+set loop.paused by=alice to true
+set greeting to hello
+unset greeting
+share red weight=3 jobs=10 ; share blue weight=1
+open n2 gen=1 slots=4 mem=24000 labels=big+quiet cuda
+submit train hex8_2p tenant=red labels=big mem=8000 cuda x=2 every=60s key=cron scope=tenant
+submit evaluate square8_2p tenant=blue after=j3 await=over
+claim s3 2
+upgrade 2 n1";
+
+fn lived() -> State {
+    told_until("")
 }
 
 #[test]
@@ -72,6 +82,63 @@ proptest! {
     }
 }
 
+/// Every version of the image with the line of the story that it could not have known yet, empty for the present one.
+const VERSIONS: [(u8, &str); 3] = [(1, "lock exporter"), (2, "share red"), (3, "")];
+
+/// The image of a version as the build wrote it that had this version, in hexadecimal digits.
+fn fixture(version: u8) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    folder.join(format!("image-v{version}.hex"))
+}
+
+/// The state that the story gives before the line that begins with `end`.
+fn told_until(end: &str) -> State {
+    let mut script = Script::new();
+    let lines = STORY.lines();
+    for line in lines.take_while(|line| end.is_empty() || !line.starts_with(end)) {
+        script.line(line).unwrap();
+    }
+    script.state().clone()
+}
+
+/// An image of any version, made by the build that wrote that version, is the state that the same commands give now.
+/// The present version's is recorded with `RIFTMESH_BLESS=1`, and never again once a later one exists.
+#[test]
+fn images_of_every_version_are_read() {
+    let bless = std::env::var_os("RIFTMESH_BLESS").is_some_and(|value| value == "1");
+    for (version, end) in VERSIONS {
+        let state = told_until(end);
+        if end.is_empty() && bless {
+            let digits = state.snapshot().into_iter();
+            let digits: String = digits.map(|byte| format!("{byte:02x}")).collect();
+            fs::write(fixture(version), digits + "\n").unwrap();
+        }
+        let digits = fs::read_to_string(fixture(version)).unwrap();
+        let pairs = digits.trim().as_bytes().chunks(2);
+        let bytes = pairs.map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16));
+        let image: Vec<u8> = bytes.map(Result::unwrap).collect();
+        assert_eq!(image[4], version, "the fixture is of another version");
+        assert_eq!(
+            State::restore(&image).as_ref(),
+            Ok(&state),
+            "version {version}"
+        );
+    }
+}
+
+/// A version that this build has not heard of is refused, whatever it holds.
+#[test]
+fn foreign_versions_are_refused() {
+    let image = lived().snapshot();
+    let newest = VERSIONS.map(|(version, _)| version).into_iter().max();
+    for version in [0, newest.unwrap() + 1, 255] {
+        let mut foreign = image.clone();
+        foreign[4] = version;
+        let refused = State::restore(&foreign);
+        assert!(matches!(refused, Err(RestoreError::Header(_))), "{version}");
+    }
+}
+
 /// Every view goes through postcard to other nodes and through JSON to people.
 #[test]
 fn views_encode_both_ways() {
@@ -108,7 +175,8 @@ fn views_encode_both_ways() {
 /// Filters restrict, and paging goes on where the last page ended.
 #[test]
 fn jobs_are_filtered_and_paged() {
-    let state = lived();
+    // What came later in the story is not what these filters are about.
+    let state = told_until(VERSIONS[0].1);
     let list = |filter: JobFilter| {
         state
             .jobs(&filter)

@@ -7,11 +7,11 @@ use riftmesh_base::{
 };
 
 use crate::command::{Body, Loss};
-use crate::job::{
-    DeviceNeed, JobKind, JobSpec, MatchRecord, ModelRecord, Needs, Output, Player, RetryPolicy,
-    SegmentRecord,
-};
+use crate::job::{JobKind, MatchRecord, ModelRecord, Output, Player, SegmentRecord};
 use crate::roster::{NodeRecord, Role};
+
+use super::services::parse_service;
+use super::work::{parse_open, parse_share, parse_submit, parse_upgrade};
 
 /// The words of a line, read from the left.
 pub(super) struct Words<'a> {
@@ -53,20 +53,20 @@ impl<'a> Words<'a> {
     }
 
     /// Whether the next word is `word`, which is then taken.
-    fn flag(&mut self, word: &str) -> bool {
+    pub fn flag(&mut self, word: &str) -> bool {
         let found = self.peek() == Some(word);
         self.at += usize::from(found);
         found
     }
 
     /// The rest of the line as one text.
-    fn rest(&mut self) -> String {
+    pub fn rest(&mut self) -> String {
         let rest = self.words[self.at.min(self.words.len())..].join(" ");
         self.at = self.words.len();
         rest
     }
 
-    fn parse<T: FromStr>(&mut self, what: &str) -> Result<T, String> {
+    pub fn parse<T: FromStr>(&mut self, what: &str) -> Result<T, String> {
         parse(self.next(what)?, what)
     }
 
@@ -74,7 +74,7 @@ impl<'a> Words<'a> {
         self.parse("a configuration")
     }
 
-    fn node(&mut self) -> Result<NodeId, String> {
+    pub fn node(&mut self) -> Result<NodeId, String> {
         let word = self.next("a node")?;
         let number = word
             .strip_prefix('n')
@@ -94,7 +94,7 @@ impl<'a> Words<'a> {
         Ok((self.job()?, parse_token(self.next("a token")?)?))
     }
 
-    fn hash(&mut self) -> Result<BlobHash, String> {
+    pub fn hash(&mut self) -> Result<BlobHash, String> {
         parse_hash(self.next("a hash")?)
     }
 
@@ -107,7 +107,7 @@ impl<'a> Words<'a> {
     }
 }
 
-fn parse<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
+pub(super) fn parse<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("`{text}` is not {what}"))
 }
 
@@ -123,7 +123,7 @@ pub(super) fn parse_time(text: &str) -> Result<Millis, String> {
 }
 
 /// `entry.ordinal`.
-fn parse_token(text: &str) -> Result<Token, String> {
+pub(super) fn parse_token(text: &str) -> Result<Token, String> {
     let (index, ordinal) = text
         .split_once('.')
         .ok_or_else(|| format!("`{text}` is no token such as `4.0`"))?;
@@ -232,52 +232,6 @@ fn parse_outputs(words: &mut Words<'_>) -> Result<Vec<Output>, String> {
     Ok(outputs)
 }
 
-fn parse_submit(words: &mut Words<'_>) -> Result<Body, String> {
-    let mut spec = JobSpec {
-        kind: words.parse("a kind of job")?,
-        configuration: words.configuration()?,
-        payload: "{}".to_owned(),
-        priority: 100,
-        unique_key: None,
-        after: Vec::new(),
-        not_before: Millis(0),
-        needs: Needs {
-            slots: 1,
-            device: DeviceNeed::Any,
-        },
-        retry: RetryPolicy {
-            attempts_max: 3,
-            backoff: Millis::from_secs(1),
-            backoff_max: Millis::from_secs(60),
-        },
-    };
-    let mut copies = 1;
-    loop {
-        if words.flag("cuda") {
-            spec.needs.device = DeviceNeed::Cuda;
-        } else if let Some((name, value)) = words.setting() {
-            match name {
-                "x" => copies = parse(value, "a number of jobs")?,
-                "key" => spec.unique_key = Some(value.to_owned()),
-                "payload" => spec.payload = value.to_owned(),
-                "prio" => spec.priority = parse(value, "a priority")?,
-                "from" => spec.not_before = parse_time(value)?,
-                "slots" => spec.needs.slots = parse(value, "a number of slots")?,
-                "attempts" => spec.retry.attempts_max = parse(value, "a number of attempts")?,
-                "backoff" => spec.retry.backoff = parse_time(value)?,
-                "after" => {
-                    let jobs = value.split(',').map(|job| parse(job, "a job"));
-                    spec.after = jobs.collect::<Result<_, _>>()?;
-                }
-                _ => return Err(format!("a job has no `{name}`")),
-            }
-        } else {
-            let jobs = vec![spec; copies];
-            return Ok(Body::Submit { jobs });
-        }
-    }
-}
-
 fn parse_claim(words: &mut Words<'_>) -> Result<Body, String> {
     let session = words.session()?;
     let jobs_max = words.parse("a number of jobs")?;
@@ -310,25 +264,6 @@ fn parse_admit(words: &mut Words<'_>) -> Result<Body, String> {
         role,
         address,
     }))
-}
-
-fn parse_open(words: &mut Words<'_>) -> Result<Body, String> {
-    let node = words.node()?;
-    let (mut generation, mut slots) = (1, 1);
-    while let Some((name, value)) = words.setting() {
-        match name {
-            "gen" => generation = parse(value, "a generation")?,
-            "slots" => slots = parse(value, "a number of slots")?,
-            _ => return Err(format!("a session has no `{name}`")),
-        }
-    }
-    let cuda = words.flag("cuda");
-    Ok(Body::OpenSession {
-        node,
-        generation,
-        slots,
-        cuda,
-    })
 }
 
 /// The verbs of a worker about a job it holds.
@@ -373,7 +308,7 @@ fn parse_held(verb: &str, words: &mut Words<'_>) -> Result<Option<Body>, String>
 
 /// The verbs about models.
 fn parse_registry(verb: &str, words: &mut Words<'_>) -> Result<Option<Body>, String> {
-    if !["register", "match", "promote", "rollback"].contains(&verb) {
+    if !["register", "match", "promote", "rollback", "reject"].contains(&verb) {
         return Ok(None);
     }
     let configuration = words.configuration()?;
@@ -396,6 +331,11 @@ fn parse_registry(verb: &str, words: &mut Words<'_>) -> Result<Option<Body>, Str
                 Some(_) | None => return Err("`over=` the champion is missing".to_owned()),
             },
         },
+        "reject" => Body::RejectModel {
+            configuration,
+            model: words.hash()?,
+            reason: words.rest(),
+        },
         _ => Body::Rollback {
             configuration,
             model: words.hash()?,
@@ -411,6 +351,9 @@ pub(super) fn parse_body(words: &mut Words<'_>) -> Result<Body, String> {
         return Ok(body);
     }
     if let Some(body) = parse_registry(verb, words)? {
+        return Ok(body);
+    }
+    if let Some(body) = parse_service(verb, words)? {
         return Ok(body);
     }
     Ok(match verb {
@@ -432,9 +375,12 @@ pub(super) fn parse_body(words: &mut Words<'_>) -> Result<Body, String> {
             reason: parse_loss(words.next("a reason")?)?,
         },
         "submit" => parse_submit(words)?,
+        "upgrade" => parse_upgrade(words)?,
+        "share" | "unshare" => parse_share(verb == "share", words)?,
         "claim" => parse_claim(words)?,
         "cancel" => Body::Cancel { job: words.job()? },
         "requeue" => Body::Requeue { job: words.job()? },
+        "takeback" => Body::TakeBack { job: words.job()? },
         "holder" => Body::AddHolder {
             blob: words.hash()?,
             node: words.node()?,

@@ -15,8 +15,10 @@ use riftmesh_statemachine::job::{
     RetryPolicy, SegmentRecord,
 };
 use riftmesh_statemachine::roster::{NodeRecord, Role};
+use riftmesh_statemachine::terms::{AfterPolicy, JobRequest, KeyScope, Offer, TenantShare, Terms};
 
 use crate::reference::Reference;
+use crate::services::{ServiceAction, service_action, service_body};
 
 /// A command to be, and the client that sends it.
 #[derive(Debug, Clone)]
@@ -51,12 +53,19 @@ pub enum Action {
         generation: u64,
         slots: u16,
         cuda: bool,
+        /// Memory of the device and a label, which a plain session does not offer.
+        more: Option<u32>,
+    },
+    Share {
+        tenant: u8,
+        share: Option<TenantShare>,
     },
     Expire {
         session: u64,
     },
     Submit {
         spec: Box<JobSpec>,
+        terms: Box<Terms>,
         after: Vec<u64>,
         delay: Option<u64>,
         copies: usize,
@@ -77,7 +86,13 @@ pub enum Action {
     Requeue {
         job: u64,
     },
+    TakeBack {
+        job: u64,
+    },
     Register {
+        model: u8,
+    },
+    Reject {
         model: u8,
     },
     Match {
@@ -95,6 +110,11 @@ pub enum Action {
         model: u8,
     },
     Tick,
+    Upgrade {
+        level: u32,
+        known: bool,
+    },
+    Service(ServiceAction),
 }
 
 /// What a holder says.
@@ -146,6 +166,45 @@ fn spec() -> impl Strategy<Value = JobSpec> {
     )
 }
 
+const TENANTS: [&str; 3] = ["", "blue", "red"];
+
+/// The default terms for half of the jobs.
+fn terms() -> impl Strategy<Value = Terms> {
+    let after = prop_oneof![
+        2 => Just(AfterPolicy::AllDone),
+        1 => Just(AfterPolicy::AnyDone),
+        1 => Just(AfterPolicy::AllOver),
+    ];
+    let scope = prop_oneof![
+        Just(KeyScope::Cluster),
+        Just(KeyScope::Configuration),
+        Just(KeyScope::Tenant),
+    ];
+    let memory = prop_oneof![4 => Just(0u32), 1 => 1u32..30];
+    let every = prop::option::weighted(0.1, 1_000u64..60_000);
+    let label = prop::bool::weighted(0.2);
+    let own = (0usize..3, label, memory, after, scope, every).prop_map(
+        |(tenant, label, gpu_memory_mib, after, scope, every)| Terms {
+            tenant: TENANTS[tenant].to_owned(),
+            labels: label.then(|| "big".to_owned()).into_iter().collect(),
+            gpu_memory_mib,
+            after,
+            scope,
+            every: every.map(Millis),
+        },
+    );
+    prop_oneof![1 => Just(Terms::default()), 1 => own]
+}
+
+fn share() -> impl Strategy<Value = TenantShare> {
+    let limit = || prop::option::weighted(0.3, 1u32..6);
+    (1u16..5, limit(), limit()).prop_map(|(weight, jobs_live_max, slots_max)| TenantShare {
+        weight,
+        jobs_live_max,
+        slots_max,
+    })
+}
+
 fn verb() -> impl Strategy<Value = Verb> {
     prop_oneof![
         1 => Just(Verb::Progress),
@@ -158,7 +217,7 @@ fn verb() -> impl Strategy<Value = Verb> {
 fn action() -> impl Strategy<Value = Action> {
     let nodes = 1u64..4;
     let submit = (
-        spec(),
+        (spec(), terms()),
         prop::collection::vec(0u64..64, 0..3),
         prop::option::weighted(0.2, 1u64..60_000),
         1usize..4,
@@ -170,19 +229,24 @@ fn action() -> impl Strategy<Value = Action> {
         2 => nodes.clone().prop_map(|node| Action::Admit { node }),
         1 => nodes.clone().prop_map(|node| Action::Forget { node }),
         1 => (nodes.clone(), prop::bool::weighted(0.4)).prop_map(|(node, drain)| Action::Drain { node, drain }),
-        3 => (nodes, 0u64..3, 0u16..6, any::<bool>())
-            .prop_map(|(node, generation, slots, cuda)| Action::Open { node, generation, slots, cuda }),
+        3 => (nodes, 0u64..3, 0u16..6, any::<bool>(), prop::option::of(0u32..40))
+            .prop_map(|(node, generation, slots, cuda, more)| Action::Open { node, generation, slots, cuda, more }),
+        2 => (1u8..3, prop::option::weighted(0.6, share())).prop_map(|(tenant, share)| Action::Share { tenant, share }),
         1 => (0u64..64).prop_map(|session| Action::Expire { session }),
-        8 => submit.prop_map(|(spec, after, delay, copies)| Action::Submit { spec: Box::new(spec), after, delay, copies }),
+        8 => submit.prop_map(|((spec, terms), after, delay, copies)| Action::Submit { spec: Box::new(spec), terms: Box::new(terms), after, delay, copies }),
         8 => (0u64..64, kinds, 1u16..5).prop_map(|(session, kinds, jobs_max)| Action::Claim { session, kinds, jobs_max }),
         16 => (0u64..64, prop::bool::weighted(0.1), verb()).prop_map(|(job, stray, verb)| Action::Held { job, stray, verb }),
         2 => (0u64..64).prop_map(|job| Action::Cancel { job }),
         2 => (0u64..64).prop_map(|job| Action::Requeue { job }),
-        3 => (0u8..6).prop_map(|model| Action::Register { model }),
-        6 => reported.prop_map(|(name, model, opponent, wins, losses)| Action::Match { name, model, opponent, wins, losses }),
-        6 => (0u8..6, prop::bool::weighted(0.1)).prop_map(|(model, stray)| Action::Promote { model, stray }),
-        6 => (0u8..6).prop_map(|model| Action::Rollback { model }),
+        1 => (0u64..64).prop_map(|job| Action::TakeBack { job }),
+        5 => (0u8..6).prop_map(|model| Action::Register { model }),
+        1 => (0u8..18).prop_map(|model| Action::Reject { model }),
+        24 => reported.prop_map(|(name, model, opponent, wins, losses)| Action::Match { name, model, opponent, wins, losses }),
+        20 => (0u8..6, prop::bool::weighted(0.1)).prop_map(|(model, stray)| Action::Promote { model, stray }),
+        16 => (0u8..6).prop_map(|model| Action::Rollback { model }),
         1 => Just(Action::Tick),
+        1 => (0u32..3, any::<bool>()).prop_map(|(level, known)| Action::Upgrade { level, known }),
+        8 => service_action().prop_map(Action::Service),
     ]
 }
 
@@ -194,6 +258,7 @@ fn prologue() -> Vec<Step> {
             generation: 0,
             slots: 4,
             cuda: node == 1,
+            more: (node == 1).then_some(40),
         };
         [Action::Admit { node }, open]
     };
@@ -217,7 +282,7 @@ pub fn steps() -> impl Strategy<Value = Vec<(u64, Vec<Step>)>> {
         .boxed();
     let wait = prop_oneof![3 => Just(0u64), 3 => 0u64..2_000, 1 => 0u64..50_000];
     let commands = prop_oneof![5 => prop::collection::vec(step.clone(), 1), 1 => prop::collection::vec(step, 2..6)];
-    let entries = prop::collection::vec((wait, commands), 1..160);
+    let entries = prop::collection::vec((wait, commands), 1..200);
     entries.prop_map(|entries| std::iter::once((0, prologue())).chain(entries).collect())
 }
 
@@ -386,7 +451,7 @@ pub fn body(action: &Action, reference: &Reference) -> Body {
         Action::Admit { node } => Body::AdmitNode(NodeRecord {
             id: NodeId(node),
             name: format!("n{node}"),
-            role: Role::Worker,
+            role: if node == 1 { Role::Voter } else { Role::Worker },
             address: String::new(),
         }),
         Action::Forget { node } => Body::ForgetNode { node: NodeId(node) },
@@ -399,11 +464,32 @@ pub fn body(action: &Action, reference: &Reference) -> Body {
             generation,
             slots,
             cuda,
+            more: None,
         } => Body::OpenSession {
             node: NodeId(node),
             generation,
             slots,
             cuda,
+        },
+        Action::Open {
+            node,
+            generation,
+            slots,
+            cuda,
+            more: Some(memory),
+        } => Body::OpenWorker {
+            node: NodeId(node),
+            generation,
+            offer: Offer {
+                slots,
+                cuda,
+                gpu_memory_mib: memory,
+                labels: vec!["big".to_owned(), "quiet".to_owned()],
+            },
+        },
+        Action::Share { tenant, share } => Body::SetTenant {
+            tenant: TENANTS[usize::from(tenant)].to_owned(),
+            share,
         },
         Action::Expire { session: pick } => Body::ExpireSession {
             session: session(pick, reference),
@@ -411,6 +497,7 @@ pub fn body(action: &Action, reference: &Reference) -> Body {
         },
         Action::Submit {
             spec,
+            terms,
             after,
             delay,
             copies,
@@ -420,6 +507,15 @@ pub fn body(action: &Action, reference: &Reference) -> Body {
             let after = after.into_iter().filter(|pick| pick % 3 == 0);
             spec.after = after.map(|pick| job(pick, reference)).collect();
             spec.not_before = Millis(delay.map_or(0, |delay| reference.now + delay));
+            // A device need for those that ask for memory, mostly: without one they are refused.
+            if terms.gpu_memory_mib % 5 > 0 {
+                spec.needs.device = DeviceNeed::Cuda;
+            }
+            if *terms != Terms::default() {
+                let terms = *terms;
+                let jobs = vec![JobRequest { spec, terms }; copies];
+                return Body::SubmitWith { jobs };
+            }
             Body::Submit {
                 jobs: vec![spec; copies],
             }
@@ -443,6 +539,14 @@ pub fn body(action: &Action, reference: &Reference) -> Body {
         },
         Action::Requeue { job: pick } => Body::Requeue {
             job: job(pick, reference),
+        },
+        Action::TakeBack { job: pick } => Body::TakeBack {
+            job: held_job(pick, reference),
+        },
+        Action::Reject { model } => Body::RejectModel {
+            configuration,
+            model: BlobHash([model; 32]),
+            reason: "diverged".to_owned(),
         },
         Action::Register { model: number } => Body::RegisterModel {
             configuration,
@@ -470,5 +574,10 @@ pub fn body(action: &Action, reference: &Reference) -> Body {
             reason: "regression".to_owned(),
         },
         Action::Tick => Body::Tick,
+        Action::Upgrade { level, known } => Body::UpgradeTo {
+            level,
+            advertised: vec![NodeId(if known { 1 } else { 2 })],
+        },
+        Action::Service(action) => service_body(&action, &reference.services),
     }
 }

@@ -6,8 +6,11 @@
     reason = "a test that finds nothing to compare has failed"
 )]
 
+mod claims;
 mod generate;
+mod models;
 mod reference;
+mod services;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -23,6 +26,7 @@ use riftmesh_statemachine::{Batch, Bounds, Command, Refusal, Reply, State};
 
 use generate::{Step, body, configuration, origin, steps};
 use reference::{Answer, PlainJob, Reference};
+use services::{PlainLock, Services};
 
 /// Small enough that random commands run into every bound, except that the reference keeps all models and matches.
 fn bounds() -> Bounds {
@@ -56,6 +60,8 @@ fn answer(reply: Reply) -> Answer {
             Answer::Judged(word, champion)
         }
         Reply::Cancelled { .. } => Answer::Cancelled,
+        Reply::Locked { token, until } => Answer::Locked(token, until.0),
+        Reply::Revision { revision } => Answer::Revision(revision),
         Reply::Refused(refusal) => Answer::Refused(match refusal {
             Refusal::Fenced { .. } => "fenced",
             Refusal::SessionOver(_) => "session over",
@@ -64,6 +70,8 @@ fn answer(reply: Reply) -> Answer {
             Refusal::Invalid(_) => "invalid",
             Refusal::Full { .. } => "full",
             Refusal::StaleSequence { .. } => "stale",
+            Refusal::LockHeld { .. } => "held",
+            Refusal::LockLost { .. } => "lock lost",
         }),
     }
 }
@@ -86,6 +94,7 @@ fn plain(record: &JobRecord, reference: &PlainJob) -> PlainJob {
         losses: record.losses,
         submitted: record.submitted.0,
         outputs: record.outputs.clone(),
+        terms: record.terms.clone(),
     }
 }
 
@@ -120,10 +129,47 @@ fn compare(state: &State, reference: &Reference) {
     assert_eq!(state.segments(&name).count(), reference.segments.len());
     compare_models(state, reference, &name);
     let delayed = jobs.iter().filter(|job| job.phase == JobPhase::Delayed);
+    let locks = reference.services.locks.iter();
+    let cancelling = jobs.iter().filter(|job| job.phase == JobPhase::Cancelling);
+    let cancelling = cancelling.filter(|_| reference.raised);
     assert_eq!(
         state.next_deadline().map(|at| at.0),
-        delayed.map(|job| job.until).min()
+        delayed
+            .map(|job| job.until)
+            .chain(locks.map(|lock| lock.until))
+            .chain(cancelling.map(|job| job.until))
+            .min()
     );
+    compare_services(state, &reference.services);
+    for row in state.tenants() {
+        let jobs = jobs.iter().filter(|job| !job.phase.is_final());
+        let jobs = jobs.filter(|job| job.terms.tenant == row.tenant);
+        assert_eq!(row.jobs, jobs.count() as u64, "{}", row.tenant);
+        assert_eq!(row.share, reference.shares.get(&row.tenant).copied());
+    }
+}
+
+fn compare_services(state: &State, services: &Services) {
+    let locks = state.locks().map(|lock| PlainLock {
+        name: lock.name.clone(),
+        owner: lock.owner.clone(),
+        token: lock.token,
+        until: lock.until.0,
+    });
+    let mut known = services.locks.clone();
+    known.sort_by(|a, b| a.name.cmp(&b.name));
+    assert_eq!(locks.collect::<Vec<_>>(), known);
+    // What the settings are follows from what was ever written.
+    let writes = state.setting_changes(None);
+    let writes = writes.map(|change| (change.key.clone(), change.value.clone()));
+    let mut writes: Vec<_> = writes.collect();
+    writes.reverse();
+    assert_eq!(writes, services.writes);
+    for key in services.writes.iter().map(|(key, _)| key) {
+        let found = state.setting(key);
+        let found = found.map(|setting| (setting.revision, setting.value.clone()));
+        assert_eq!(found, services.setting(key));
+    }
 }
 
 fn compare_models(state: &State, reference: &Reference, name: &ConfigurationName) {
@@ -258,6 +304,13 @@ fn random_commands_reach_everything() {
         "ModelRejected",
         "ModelRolledBack",
         "MatchCounted",
+        "LockAcquired",
+        "LockReleased",
+        "LockExpired",
+        "SettingChanged",
+        "TenantChanged",
+        "LevelRaised",
+        "JobRecurs",
     ];
     let refusals = [
         "fenced",
@@ -267,6 +320,8 @@ fn random_commands_reach_everything() {
         "invalid",
         "full",
         "stale",
+        "held",
+        "lock lost",
     ];
     let refusals = refusals.map(|word| format!("Refused({word:?})"));
     let wanted = effects.map(str::to_owned).into_iter().chain(refusals);

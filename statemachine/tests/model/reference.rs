@@ -8,12 +8,14 @@
 
 use std::collections::BTreeMap;
 
-use riftmesh_base::{BlobHash, JobId, LogIndex, NodeId, SessionId, Token};
+use riftmesh_base::{BlobHash, JobId, LogIndex, Millis, NodeId, SessionId, Token};
 use riftmesh_statemachine::Bounds;
 use riftmesh_statemachine::command::{Body, Loss, Origin};
-use riftmesh_statemachine::job::{
-    DeviceNeed, JobKind, JobPhase, JobSpec, MatchRecord, ModelRecord, Output, Player,
-};
+use riftmesh_statemachine::job::{DeviceNeed, JobKind, JobPhase, JobSpec, Output};
+use riftmesh_statemachine::lock::LockVerb;
+use riftmesh_statemachine::terms::{AfterPolicy, KeyScope, TenantShare, Terms};
+
+use crate::services::Services;
 
 /// A reply without its words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub enum Answer {
     Granted(Vec<(JobId, Token, u32, u32)>),
     Judged(&'static str, Option<BlobHash>),
     Cancelled,
+    Locked(Token, u64),
+    Revision(u64),
     Refused(&'static str),
 }
 
@@ -40,6 +44,7 @@ pub struct PlainJob {
     pub losses: u32,
     pub submitted: u64,
     pub outputs: Vec<Output>,
+    pub terms: Terms,
 }
 
 #[derive(Debug, Clone)]
@@ -48,6 +53,8 @@ pub struct PlainSession {
     pub node: NodeId,
     pub slots: u16,
     pub cuda: bool,
+    pub memory: u32,
+    pub labels: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -59,18 +66,18 @@ pub struct PlainModel {
 }
 
 #[derive(Debug)]
-struct PlainNode {
+pub struct PlainNode {
     generation: u64,
-    draining: bool,
+    pub draining: bool,
 }
 
 #[derive(Debug, Default)]
 pub struct Reference {
     bounds: Bounds,
     pub now: u64,
-    index: u64,
-    ordinal: u16,
-    nodes: BTreeMap<NodeId, PlainNode>,
+    pub index: u64,
+    pub ordinal: u16,
+    pub nodes: BTreeMap<NodeId, PlainNode>,
     pub sessions: Vec<PlainSession>,
     sessions_opened: u64,
     pub jobs: Vec<PlainJob>,
@@ -84,11 +91,17 @@ pub struct Reference {
     /// Segments, games, rows ever.
     pub totals: (u64, u64, u64),
     pub models: Vec<PlainModel>,
-    champions: Vec<BlobHash>,
+    pub champions: Vec<BlobHash>,
     match_names: Vec<BlobHash>,
+    pub services: Services,
+    pub shares: BTreeMap<String, TenantShare>,
+    pub raised: bool,
+    /// How far each tenant is in its turns.
+    pub passes: BTreeMap<String, u64>,
+    pub floor: u64,
 }
 
-type Answered = Result<Answer, &'static str>;
+pub type Answered = Result<Answer, &'static str>;
 
 impl Reference {
     pub fn new(bounds: Bounds) -> Self {
@@ -104,11 +117,40 @@ impl Reference {
         self.ordinal = 0;
         self.now = self.now.max(now);
         let now = self.now;
+        self.services.locks.retain(|lock| lock.until > now);
         for job in &mut self.jobs {
             if job.phase == JobPhase::Delayed && job.until <= now {
                 job.phase = JobPhase::Ready;
             }
         }
+        self.end_cancellations();
+    }
+
+    /// From level 2 on: jobs that were cancelled a minute ago and are held still.
+    fn end_cancellations(&mut self) {
+        let held = self
+            .jobs
+            .iter()
+            .filter(|job| self.raised && job.phase == JobPhase::Cancelling);
+        let over = held.filter(|job| job.until <= self.now);
+        let mut over: Vec<(u64, JobId)> = over.map(|job| (job.until, job.id)).collect();
+        over.sort();
+        for (_, id) in over {
+            self.end(id, JobPhase::Cancelled);
+        }
+    }
+
+    /// Node 1 is the only voter there can be.
+    fn upgrade(&mut self, level: u32, advertised: &[NodeId]) -> Answered {
+        if level <= 1 + u32::from(self.raised) {
+            return Ok(Answer::Done);
+        }
+        if !self.nodes.contains_key(&NodeId(1)) || !advertised.contains(&NodeId(1)) {
+            return Err("conflict");
+        }
+        self.raised = true;
+        self.end_cancellations();
+        Ok(Answer::Done)
     }
 
     pub fn apply(&mut self, origin: Option<Origin>, body: &Body) -> Answer {
@@ -166,13 +208,36 @@ impl Reference {
                 generation,
                 slots,
                 cuda,
-            } => self.open(*node, *generation, *slots, *cuda),
+            } => self.open(*node, *generation, (*slots, *cuda, 0), &[]),
+            Body::OpenWorker {
+                node,
+                generation,
+                offer,
+            } => {
+                let device = (offer.slots, offer.cuda, offer.gpu_memory_mib);
+                self.open(*node, *generation, device, &offer.labels)
+            }
             Body::ExpireSession { session, .. } => {
                 self.session(*session)?;
                 self.end_session(*session);
                 Ok(Answer::Done)
             }
-            Body::Submit { jobs } => self.submit(jobs),
+            Body::Submit { jobs } => {
+                let plain = jobs.iter().map(|spec| (spec.clone(), Terms::default()));
+                self.submit(&plain.collect::<Vec<_>>())
+            }
+            Body::SubmitWith { jobs } => {
+                let jobs = jobs.iter().map(|job| (job.spec.clone(), job.terms.clone()));
+                self.submit(&jobs.collect::<Vec<_>>())
+            }
+            Body::SetTenant { tenant, share } => {
+                if self.shares.remove(tenant).is_none() && share.is_none() {
+                    return Err("unknown");
+                }
+                let shares = share.iter().map(|share| (tenant.clone(), *share));
+                self.shares.extend(shares);
+                Ok(Answer::Done)
+            }
             Body::Claim {
                 session,
                 kinds,
@@ -197,6 +262,14 @@ impl Reference {
             Body::Release { job, token, reason } => self.release(*job, *token, *reason),
             Body::Cancel { job } => self.cancel(*job),
             Body::Requeue { job } => self.requeue(*job),
+            Body::TakeBack { job } => {
+                if self.job(*job).ok_or("unknown")?.holder.is_none() {
+                    return Err("conflict");
+                }
+                self.lose(*job);
+                Ok(Answer::Done)
+            }
+            Body::RejectModel { model, .. } => self.reject(*model),
             Body::RegisterModel { model, .. } => {
                 self.register(model);
                 Ok(Answer::Done)
@@ -213,13 +286,22 @@ impl Reference {
             } => self.promote(*model, *expected),
             Body::Rollback { model, .. } => self.roll_back(*model),
             Body::Tick => Ok(Answer::Done),
+            Body::UpgradeTo { level, advertised } => self.upgrade(*level, advertised),
+            Body::Lock(verb) => {
+                let token = Token::new(LogIndex(self.index), self.ordinal);
+                let answer = self.services.lock(verb, self.now, token);
+                self.ordinal +=
+                    u16::from(matches!(verb, LockVerb::Acquire { .. }) && answer.is_ok());
+                answer
+            }
+            Body::WriteSetting(write) => self.services.write(write),
             Body::FoundCluster { .. } | Body::AddHolder { .. } => unreachable!("not generated"),
         }
     }
 
     // Nodes and sessions.
 
-    fn session(&self, id: SessionId) -> Result<&PlainSession, &'static str> {
+    pub fn session(&self, id: SessionId) -> Result<&PlainSession, &'static str> {
         self.sessions
             .iter()
             .find(|s| s.id == id)
@@ -235,7 +317,13 @@ impl Reference {
         Ok(Answer::Done)
     }
 
-    fn open(&mut self, node: NodeId, generation: u64, slots: u16, cuda: bool) -> Answered {
+    fn open(
+        &mut self,
+        node: NodeId,
+        generation: u64,
+        (slots, cuda, memory): (u16, bool, u32),
+        labels: &[String],
+    ) -> Answered {
         let known = self.nodes.get_mut(&node).ok_or("unknown")?;
         if generation < known.generation {
             return Err("conflict");
@@ -251,6 +339,8 @@ impl Reference {
             node,
             slots,
             cuda,
+            memory,
+            labels: labels.to_vec(),
         });
         Ok(Answer::Session(id))
     }
@@ -273,75 +363,113 @@ impl Reference {
         self.jobs.iter().find(|job| job.id == id)
     }
 
-    fn job_mut(&mut self, id: JobId) -> &mut PlainJob {
+    pub fn job_mut(&mut self, id: JobId) -> &mut PlainJob {
         self.jobs.iter_mut().find(|job| job.id == id).unwrap()
     }
 
-    fn by_key(&self, spec: &JobSpec) -> Option<JobId> {
-        let key = spec.unique_key.as_ref()?;
-        let live = self.jobs.iter().filter(|job| !job.phase.is_final());
-        live.filter(|job| job.spec.unique_key.as_ref() == Some(key))
-            .map(|j| j.id)
-            .next()
+    fn by_key(&self, spec: &JobSpec, terms: &Terms) -> Option<JobId> {
+        spec.unique_key.as_ref()?;
+        let same = |job: &&PlainJob| {
+            let space = match terms.scope {
+                KeyScope::Cluster => true,
+                KeyScope::Configuration => job.spec.configuration == spec.configuration,
+                KeyScope::Tenant => job.terms.tenant == terms.tenant,
+            };
+            space && job.terms.scope == terms.scope && job.spec.unique_key == spec.unique_key
+        };
+        let mut live = self.jobs.iter().filter(|job| !job.phase.is_final());
+        live.find(same).map(|job| job.id)
     }
 
-    fn check_after(&self, spec: &JobSpec) -> Result<(), &'static str> {
+    fn check_after(&self, spec: &JobSpec, policy: AfterPolicy) -> Result<(), &'static str> {
+        let mut lost = 0;
         for id in &spec.after {
-            match self.job(*id).ok_or("unknown")?.phase {
-                JobPhase::Dead | JobPhase::Cancelled => return Err("conflict"),
-                _ => {}
+            if matches!(
+                self.job(*id).ok_or("unknown")?.phase,
+                JobPhase::Dead | JobPhase::Cancelled
+            ) {
+                lost += 1;
+            }
+            if lost > 0 && policy == AfterPolicy::AllDone {
+                return Err("conflict");
+            }
+        }
+        if policy == AfterPolicy::AnyDone && lost > 0 && lost == spec.after.len() {
+            return Err("conflict");
+        }
+        Ok(())
+    }
+
+    pub fn live_of<'a>(&'a self, tenant: &'a str) -> impl Iterator<Item = &'a PlainJob> {
+        let live = self.jobs.iter().filter(|job| !job.phase.is_final());
+        live.filter(move |job| job.terms.tenant == tenant)
+    }
+
+    fn check_room(&self, specs: &[(JobSpec, Terms)]) -> Result<(), &'static str> {
+        let live = self.jobs.iter().filter(|job| !job.phase.is_final()).count();
+        let new = specs.iter().filter(|(s, t)| self.by_key(s, t).is_none());
+        let new: Vec<&Terms> = new.map(|(_, terms)| terms).collect();
+        if live + new.len() > self.bounds.jobs_live_max {
+            return Err("full");
+        }
+        for (tenant, share) in &self.shares {
+            let more = new.iter().filter(|terms| terms.tenant == *tenant).count();
+            let after = self.live_of(tenant).count() + more;
+            if more > 0 && share.jobs_live_max.is_some_and(|max| after > max as usize) {
+                return Err("full");
             }
         }
         Ok(())
     }
 
-    fn check_room(&self, specs: &[JobSpec]) -> Result<(), &'static str> {
-        let live = self.jobs.iter().filter(|job| !job.phase.is_final()).count();
-        let new = specs
-            .iter()
-            .filter(|spec| self.by_key(spec).is_none())
-            .count();
-        if live + new > self.bounds.jobs_live_max {
-            Err("full")
-        } else {
-            Ok(())
+    fn submit(&mut self, specs: &[(JobSpec, Terms)]) -> Answered {
+        for (spec, terms) in specs {
+            if terms.gpu_memory_mib > 0 && spec.needs.device != DeviceNeed::Cuda {
+                return Err("invalid");
+            }
+            self.check_after(spec, terms.after)?;
         }
+        self.check_room(specs)?;
+        let ids = specs.iter().map(|(spec, terms)| self.enter(spec, terms));
+        Ok(Answer::Submitted(ids.collect()))
     }
 
-    fn submit(&mut self, specs: &[JobSpec]) -> Answered {
-        specs.iter().try_for_each(|spec| self.check_after(spec))?;
-        self.check_room(specs)?;
-        let mut ids = Vec::new();
-        for spec in specs {
-            if let Some(known) = self.by_key(spec) {
-                ids.push(known);
-                continue;
-            }
-            self.entered += 1;
-            let id = JobId(self.entered);
-            self.jobs.push(PlainJob {
-                id,
-                spec: spec.clone(),
-                phase: JobPhase::Waiting,
-                until: 0,
-                holder: None,
-                token: None,
-                failures: 0,
-                losses: 0,
-                submitted: self.now,
-                outputs: Vec::new(),
-            });
-            self.settle(id);
-            ids.push(id);
+    fn enter(&mut self, spec: &JobSpec, terms: &Terms) -> JobId {
+        if let Some(known) = self.by_key(spec, terms) {
+            return known;
         }
-        Ok(Answer::Submitted(ids))
+        self.entered += 1;
+        let id = JobId(self.entered);
+        self.jobs.push(PlainJob {
+            id,
+            spec: spec.clone(),
+            phase: JobPhase::Waiting,
+            until: 0,
+            holder: None,
+            token: None,
+            failures: 0,
+            losses: 0,
+            submitted: self.now,
+            outputs: Vec::new(),
+            terms: terms.clone(),
+        });
+        self.settle(id);
+        id
+    }
+
+    /// Whether a job has to wait for those it runs after.
+    fn waits(&self, id: JobId) -> bool {
+        let job = self.job(id).unwrap();
+        let phase = |id: &JobId| self.job(*id).map(|job| job.phase);
+        let phases: Vec<JobPhase> = job.spec.after.iter().filter_map(phase).collect();
+        let live = phases.iter().any(|phase| !phase.is_final());
+        let done = phases.contains(&JobPhase::Done);
+        live && !(job.terms.after == AfterPolicy::AnyDone && done)
     }
 
     /// Moves a waiting job on if nothing it waits for is left.
     fn settle(&mut self, id: JobId) {
-        let after = self.job(id).unwrap().spec.after.clone();
-        let live = |id| self.job(id).is_some_and(|job| !job.phase.is_final());
-        let waits = after.into_iter().any(live);
+        let waits = self.waits(id);
         let now = self.now;
         let job = self.job_mut(id);
         job.until = job.spec.not_before.0;
@@ -355,39 +483,9 @@ impl Reference {
     }
 
     /// Priority with age, exactly as the rule says it: one step per ten seconds of waiting.
-    fn urgency(&self, job: &PlainJob) -> i128 {
+    pub fn urgency(&self, job: &PlainJob) -> i128 {
         let since = job.submitted.max(job.spec.not_before.0);
         i128::from(job.spec.priority) * 10_000 + i128::from(self.now) - i128::from(since)
-    }
-
-    fn claim(&mut self, session: SessionId, kinds: &[JobKind], jobs_max: u16) -> Answered {
-        let session = self.session(session)?.clone();
-        let mut grants = Vec::new();
-        while grants.len() < usize::from(jobs_max) && !self.nodes[&session.node].draining {
-            let used: u16 = self.held_by(session.id).map(|j| j.spec.needs.slots).sum();
-            let is_cuda = |job: &PlainJob| job.spec.needs.device == DeviceNeed::Cuda;
-            let device = session.cuda && !self.held_by(session.id).any(is_cuda);
-            let ready = self.jobs.iter().filter(|job| {
-                job.phase == JobPhase::Ready
-                    && kinds.contains(&job.spec.kind)
-                    && job.spec.needs.slots <= session.slots
-                    && (!is_cuda(job) || device)
-            });
-            let first = ready.min_by_key(|job| (-self.urgency(job), job.id));
-            let Some(first) = first.filter(|job| used + job.spec.needs.slots <= session.slots)
-            else {
-                break;
-            };
-            let id = first.id;
-            let token = Token::new(LogIndex(self.index), self.ordinal);
-            self.ordinal += 1;
-            let job = self.job_mut(id);
-            job.phase = JobPhase::Leased;
-            job.holder = Some(session.id);
-            job.token = Some(token);
-            grants.push((id, token, job.failures + 1, job.losses));
-        }
-        Ok(Answer::Granted(grants))
     }
 
     fn held(&self, id: JobId, token: Token) -> Result<&PlainJob, &'static str> {
@@ -508,11 +606,22 @@ impl Reference {
                 .jobs
                 .iter()
                 .filter(|job| job.phase == JobPhase::Waiting && job.spec.after.contains(&id));
-            let waiting: Vec<JobId> = waiting.map(|job| job.id).collect();
-            if phase == JobPhase::Done {
-                waiting.into_iter().for_each(|id| self.settle(id));
-            } else {
-                ending.extend(waiting);
+            let mut waiting: Vec<JobId> = waiting.map(|job| job.id).collect();
+            waiting.sort();
+            for dependant in waiting {
+                let doomed = match self.job(dependant).unwrap().terms.after {
+                    AfterPolicy::AllDone => true,
+                    AfterPolicy::AnyDone => !self.waits(dependant),
+                    AfterPolicy::AllOver => false,
+                };
+                if phase != JobPhase::Done && doomed {
+                    ending.push(dependant);
+                } else {
+                    self.settle(dependant);
+                }
+            }
+            if phase != JobPhase::Cancelled {
+                self.recur(id);
             }
         }
         while self.finished.len() > self.bounds.jobs_finished_kept {
@@ -521,11 +630,38 @@ impl Reference {
         }
     }
 
+    /// A recurring job comes again at the first of its times that lies ahead.
+    fn recur(&mut self, id: JobId) {
+        let now = self.now;
+        let job = self.job_mut(id);
+        let Some(every) = job.terms.every else {
+            return;
+        };
+        let mut spec = job.spec.clone();
+        let terms = job.terms.clone();
+        job.terms.every = None;
+        let mut next = job.submitted.max(spec.not_before.0);
+        while next <= now {
+            next += every.0;
+        }
+        if next == job.submitted.max(spec.not_before.0) {
+            next += every.0;
+        }
+        spec.not_before = Millis(next);
+        spec.after.clear();
+        self.enter(&spec, &terms);
+    }
+
     fn cancel(&mut self, id: JobId) -> Answered {
         match self.job(id).ok_or("unknown")?.phase {
             JobPhase::Done | JobPhase::Dead => return Err("conflict"),
             JobPhase::Cancelling | JobPhase::Cancelled => {}
-            JobPhase::Leased => self.job_mut(id).phase = JobPhase::Cancelling,
+            JobPhase::Leased => {
+                let until = self.now + 60_000;
+                let job = self.job_mut(id);
+                job.phase = JobPhase::Cancelling;
+                job.until = until;
+            }
             JobPhase::Waiting | JobPhase::Delayed | JobPhase::Ready => {
                 self.end(id, JobPhase::Cancelled);
             }
@@ -538,13 +674,13 @@ impl Reference {
         if !matches!(job.phase, JobPhase::Dead | JobPhase::Cancelled) {
             return Err("conflict");
         }
-        if self.by_key(&job.spec).is_some() {
+        if self.by_key(&job.spec, &job.terms).is_some() {
             return Err("conflict");
         }
         if job.token.is_none() {
-            self.check_after(&job.spec)?;
+            self.check_after(&job.spec, job.terms.after)?;
         }
-        self.check_room(std::slice::from_ref(&job.spec))?;
+        self.check_room(&[(job.spec.clone(), job.terms.clone())])?;
         self.finished.retain(|finished| *finished != id);
         let job = self.job_mut(id);
         job.failures = 0;
@@ -552,112 +688,5 @@ impl Reference {
         job.phase = JobPhase::Waiting;
         self.settle(id);
         Ok(Answer::Done)
-    }
-
-    // Models.
-
-    pub fn champion(&self) -> Option<BlobHash> {
-        self.champions.last().copied()
-    }
-
-    fn register(&mut self, model: &ModelRecord) {
-        if self.models.iter().any(|known| known.hash == model.hash) {
-            return;
-        }
-        self.models.push(PlainModel {
-            hash: model.hash,
-            state: "candidate",
-            matches: Vec::new(),
-        });
-    }
-
-    fn count(&mut self, result: &MatchRecord) {
-        let champion = self.champion();
-        let model = result.candidate.model();
-        // Every generated match is played at the same budget.
-        let opponent = match &result.opponent {
-            Player::Untrained { .. } => None,
-            Player::Model { model, .. } => Some(*model),
-            Player::Random | Player::Heuristic => return,
-        };
-        let candidate = self.models.iter_mut().find(|m| Some(m.hash) == model);
-        if let Some(candidate) = candidate.filter(|m| m.state == "candidate")
-            && opponent == champion
-        {
-            candidate
-                .matches
-                .push((opponent, result.wins, result.losses));
-        }
-    }
-
-    fn promote(&mut self, model: BlobHash, expected: Option<BlobHash>) -> Answered {
-        let Some(at) = self.models.iter().position(|m| m.hash == model) else {
-            return Err("unknown");
-        };
-        let champion = self.champion();
-        if champion != expected || self.models[at].state != "candidate" {
-            return Err("conflict");
-        }
-        // The matches since the opponent last changed, if they were against the present champion.
-        let matches = self.models[at].matches.iter().rev();
-        let counted = matches.take_while(|(opponent, ..)| *opponent == champion);
-        let (wins, losses) =
-            counted.fold((0, 0), |(w, l), (_, wins, losses)| (w + wins, l + losses));
-        let verdict = verdict(wins, losses);
-        match verdict {
-            "rejected" => self.models[at].state = "rejected",
-            "promoted" => {
-                for older in &mut self.models[..at] {
-                    if older.state == "candidate" {
-                        older.state = "rejected";
-                    }
-                }
-                if let Some(before) = self.models.iter_mut().find(|m| Some(m.hash) == champion) {
-                    before.state = "superseded";
-                }
-                self.models[at].state = "promoted";
-                self.champions.push(model);
-            }
-            _ => {}
-        }
-        Ok(Answer::Judged(verdict, self.champion()))
-    }
-
-    fn roll_back(&mut self, model: BlobHash) -> Answered {
-        let champion = self.champion();
-        let target = self
-            .models
-            .iter()
-            .position(|m| m.hash == model)
-            .ok_or("unknown")?;
-        if !matches!(self.models[target].state, "superseded" | "rolled back") {
-            return Err("conflict");
-        }
-        for entry in &mut self.models {
-            if Some(entry.hash) == champion {
-                entry.state = "rolled back";
-            }
-        }
-        self.models[target].state = "promoted";
-        match self.champions.iter().position(|former| *former == model) {
-            Some(reign) => self.champions.truncate(reign + 1),
-            None => *self.champions.last_mut().unwrap() = model,
-        }
-        Ok(Answer::Done)
-    }
-}
-
-/// The promotion rule in floating point.
-fn verdict(wins: u32, losses: u32) -> &'static str {
-    let p1 = 1.0 / (1.0 + 10f64.powf(-35.0 / 400.0));
-    let ratio = f64::from(wins) * (p1 / 0.5).ln() + f64::from(losses) * ((1.0 - p1) / 0.5).ln();
-    let bound = (0.95f64 / 0.05).ln();
-    let capped = wins + losses >= 400;
-    if ratio >= bound || (capped && ratio > 0.0) {
-        "promoted"
-    } else if ratio <= -bound || capped {
-        "rejected"
-    } else {
-        "undecided"
     }
 }

@@ -1,0 +1,43 @@
+//! Sends an operator's order and prints what became of it.
+
+use super::ask::{AskError, Asker};
+use super::output::{data, json, talk};
+use super::{AskArgs, Exit};
+use crate::orders::{Order, OrderAnswer, OrderRequest};
+
+/// Has `order` carried out and prints what `words` makes of the answer.
+///
+/// A node that does not answer in time may still have done it, so the next one is asked for the very same order: the
+/// cluster knows it by its number and does it once.
+pub fn order(
+    ask: &AskArgs,
+    order: Order,
+    words: impl FnOnce(&OrderAnswer) -> String,
+) -> anyhow::Result<Exit> {
+    let request = OrderRequest {
+        client: rand::random(),
+        order,
+    };
+    match Asker::new(&ask.addr).post::<OrderAnswer>("/v1/orders", &request) {
+        Ok(envelope) if ask.json => json(&envelope).map(|()| Exit::Ok),
+        Ok(envelope) => {
+            data(&words(&envelope.answer));
+            Ok(Exit::Ok)
+        }
+        Err(error) => Ok(failed(&error)),
+    }
+}
+
+/// The answer in the cluster's own words.
+pub fn said(answer: &OrderAnswer) -> String {
+    answer.said.clone()
+}
+
+/// Says why there is no answer, and gives the exit code for that.
+pub fn failed(error: &AskError) -> Exit {
+    talk(&format!("error: {error}"));
+    match error {
+        AskError::Unreachable(_) => Exit::Unreachable,
+        AskError::Refused(_) => Exit::Failed,
+    }
+}

@@ -1,0 +1,155 @@
+//! What an operator may order over HTTP: the part of the commands that a person has reason to give.
+//!
+//! The verbs of workers and of the leader are not among them: the HTTP edge asks for no credential.
+
+use riftmesh_base::{BlobHash, ConfigurationName, JobId, NodeId};
+use riftmesh_statemachine::command::{Body, Command, Origin};
+use riftmesh_statemachine::lock::LockVerb;
+use riftmesh_statemachine::reply::Reply;
+use riftmesh_statemachine::setting::SettingWrite;
+use riftmesh_statemachine::terms::TenantShare;
+use serde::{Deserialize, Serialize};
+
+/// Body of `POST /v1/orders`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderRequest {
+    /// A random number that names this order for ever: asked again, on whatever node, it gets the answer it got.
+    pub client: u64,
+    /// What to do.
+    pub order: Order,
+}
+
+/// One order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Makes a dead or cancelled job ready again, with fresh counters.
+    RetryJob(JobId),
+    /// Takes a job from whoever holds it.
+    TakeJobBack(JobId),
+    /// Has the promotion rule look at a candidate.
+    JudgeModel {
+        /// Of this configuration.
+        configuration: ConfigurationName,
+        /// The candidate.
+        model: BlobHash,
+        /// The champion the operator saw.
+        expected: Option<BlobHash>,
+    },
+    /// Rejects a candidate whatever its evidence.
+    RejectModel {
+        /// Of this configuration.
+        configuration: ConfigurationName,
+        /// The candidate.
+        model: BlobHash,
+        /// Why.
+        reason: String,
+    },
+    /// Puts a former champion back.
+    RollBackModel {
+        /// Of this configuration.
+        configuration: ConfigurationName,
+        /// The former champion.
+        model: BlobHash,
+        /// Why.
+        reason: String,
+    },
+    /// Writes or deletes a setting.
+    WriteSetting(SettingWrite),
+    /// Takes, holds or gives back a lock.
+    Lock(LockVerb),
+    /// Raises the cluster's level of behaviour to the next that all its voters know.
+    RaiseLevel,
+    /// Gives a tenant its share of the cluster, or takes it away.
+    SetTenant {
+        /// Whose.
+        tenant: String,
+        /// None for what anybody is entitled to.
+        share: Option<TenantShare>,
+    },
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderAnswer {
+    /// In words.
+    pub said: String,
+    /// As a value.
+    pub reply: Reply,
+}
+
+/// What the voters said of their levels.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Levels {
+    /// The level of the newest state.
+    pub at: u32,
+    /// The highest level that each voter's build knows.
+    pub known: Vec<(NodeId, u32)>,
+}
+
+impl OrderRequest {
+    /// The command that carries the order out. Its origin is the order's own, so repeating it is safe.
+    pub fn command(self, levels: &Levels) -> Command {
+        Command {
+            origin: Some(Origin {
+                client: self.client,
+                seq: 1,
+            }),
+            body: self.order.body(levels),
+        }
+    }
+}
+
+impl Levels {
+    /// The upgrade to the next level, with those that know it. The state machine knows whether these are all.
+    fn raise(&self) -> Body {
+        // A cluster that nobody answers for is at the first level at least.
+        let level = self.at.max(1) + 1;
+        let knowing = self.known.iter().filter(|(_, known)| *known >= level);
+        Body::UpgradeTo {
+            level,
+            advertised: knowing.map(|(node, _)| *node).collect(),
+        }
+    }
+}
+
+impl Order {
+    fn body(self, levels: &Levels) -> Body {
+        match self {
+            Self::RaiseLevel => levels.raise(),
+            Self::RetryJob(job) => Body::Requeue { job },
+            Self::TakeJobBack(job) => Body::TakeBack { job },
+            Self::JudgeModel {
+                configuration,
+                model,
+                expected,
+            } => Body::Promote {
+                configuration,
+                model,
+                expected,
+            },
+            Self::RejectModel {
+                configuration,
+                model,
+                reason,
+            } => Body::RejectModel {
+                configuration,
+                model,
+                reason,
+            },
+            Self::RollBackModel {
+                configuration,
+                model,
+                reason,
+            } => Body::Rollback {
+                configuration,
+                model,
+                reason,
+            },
+            Self::WriteSetting(write) => Body::WriteSetting(write),
+            Self::Lock(verb) => Body::Lock(verb),
+            Self::SetTenant { tenant, share } => Body::SetTenant { tenant, share },
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The rules of locks and settings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use riftmesh_base::{LogIndex, Token};
+
+use super::Violation;
+use crate::bounds::{LOCKS_MAX, SETTING_CHANGES_KEPT, SETTINGS_MAX, TENANTS_MAX};
+use crate::state::State;
+
+impl State {
+    pub(super) fn check_locks(&self, found: &mut Vec<Violation>) {
+        if *self.locks.index() != self.locks.derived_index() {
+            found.push(Violation::LockIndex);
+        }
+        let end = Token::new(LogIndex(self.head.applied.0 + 1), 0);
+        let grants = self.queue.records().filter_map(|record| record.last_token);
+        let mut seen: BTreeSet<Token> = grants.collect();
+        for record in self.locks.records() {
+            let name = record.name.clone();
+            if record.until <= self.head.now || record.since > self.head.now {
+                found.push(Violation::LockTime(name.clone()));
+            }
+            if record.token >= end || !seen.insert(record.token) {
+                let token = record.token;
+                found.push(Violation::LockToken { name, token });
+            }
+        }
+    }
+
+    pub(super) fn check_settings(&self, found: &mut Vec<Violation>) {
+        let settings = &self.settings;
+        let last = settings.revision();
+        let revisions = settings.history().iter().map(|change| change.revision);
+        let first = (last + 1).saturating_sub(settings.history().len() as u64);
+        if !revisions.eq(first..=last) {
+            found.push(Violation::SettingHistory);
+        }
+        // What the history says of each setting last.
+        let mut told = BTreeMap::new();
+        for change in settings.history() {
+            told.insert(&change.key, change);
+        }
+        for record in settings.records() {
+            let agrees = match told.remove(&record.key) {
+                Some(change) => {
+                    change.revision == record.revision
+                        && change.value.as_ref() == Some(&record.value)
+                }
+                None => record.revision < first,
+            };
+            if !agrees || record.revision > last {
+                found.push(Violation::Setting(record.key.clone()));
+            }
+        }
+        let ghosts = told.into_values().filter(|change| change.value.is_some());
+        found.extend(ghosts.map(|change| Violation::Setting(change.key.clone())));
+    }
+
+    /// Sizes of the tables whose caps are constants.
+    pub(super) fn service_sizes(&self) -> [(&'static str, usize, usize); 5] {
+        let settings = &self.settings;
+        [
+            ("shares", self.tenants.shares().len(), TENANTS_MAX),
+            // The nameless tenant has one too.
+            ("passes", self.tenants.passes().len(), TENANTS_MAX + 1),
+            ("locks", self.locks.records().len(), LOCKS_MAX),
+            ("settings", settings.records().len(), SETTINGS_MAX),
+            (
+                "setting changes",
+                settings.history().len(),
+                SETTING_CHANGES_KEPT,
+            ),
+        ]
+    }
+}
