@@ -1,6 +1,6 @@
 //! Evaluations per second of the CPU network and of burn, and training rows per second, on this machine.
 //!
-//! `cargo run --release -p riftmesh-learning --example rates -- hex8_2p [inference|training]`
+//! `cargo run --release -p riftmesh-learning --example rates -- hex8_2p [inference|training [cpu|burn]]`
 
 use std::error::Error;
 use std::io::Write;
@@ -35,12 +35,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         inference_rates(&name, configuration)?;
     }
     if wanted("training") {
-        training_rates(&name, configuration)?;
+        training_rates(&name, configuration, arguments.next().as_deref())?;
     }
     Ok(())
 }
 
-fn training_rates(name: &str, configuration: Configuration) -> Result<(), Box<dyn Error>> {
+fn training_rates(
+    name: &str,
+    configuration: Configuration,
+    only: Option<&str>,
+) -> Result<(), Box<dyn Error>> {
     let frame = Frame::of(configuration.board());
     for shape in [NetShape::Tiny, NetShape::Parity] {
         let weights = Weights::fresh(dims_of(shape, configuration), Seed(1));
@@ -50,12 +54,15 @@ fn training_rates(name: &str, configuration: Configuration) -> Result<(), Box<dy
             Box::new(BurnGradient::new(frame, &Device::flex())),
         ];
         for _ in 0..ROUNDS {
-            for engine in &mut engines {
-                let rate = training_rate(engine.as_mut(), &weights, &rows);
+            let wanted = |engine: &&mut Box<dyn GradientEngine>| {
+                only.is_none_or(|only| only == engine.name())
+            };
+            for engine in engines.iter_mut().filter(wanted) {
+                let (rate, busy) = training_rates_of(engine.as_mut(), &weights, &rows);
                 let threads = rayon::current_num_threads();
                 writeln!(
                     std::io::stdout(),
-                    "{name} {shape} {} batch {BATCH}: {rate:.0} training rows/s on {threads} threads",
+                    "{name} {shape} {} batch {BATCH}: {rate:.0} training rows/s on {threads} threads, {busy:.0} per second of processor time",
                     engine.name()
                 )?;
             }
@@ -64,15 +71,39 @@ fn training_rates(name: &str, configuration: Configuration) -> Result<(), Box<dy
     Ok(())
 }
 
-fn training_rate(engine: &mut dyn GradientEngine, weights: &Weights, rows: &[TrainingRow]) -> f64 {
+/// Rows per second, and per second of processor time over all threads: the latter means something on a busy machine too.
+fn training_rates_of(
+    engine: &mut dyn GradientEngine,
+    weights: &Weights,
+    rows: &[TrainingRow],
+) -> (f64, f64) {
     let loss = LossWeights::default();
     engine.gradient(weights, rows, &loss);
-    let (begin, mut done) = (Instant::now(), 0);
+    let (begin, begin_busy, mut done) = (Instant::now(), processor_seconds(), 0);
     while begin.elapsed() < MEASURE {
         engine.gradient(weights, rows, &loss);
         done += rows.len();
     }
-    done as f64 / begin.elapsed().as_secs_f64()
+    let busy = processor_seconds() - begin_busy;
+    let done = done as f64;
+    (done / begin.elapsed().as_secs_f64(), done / busy)
+}
+
+/// Processor time of this process so far, as Linux tells it in hundredths of a second; not a number elsewhere.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name may hold spaces, but it is the only thing in parentheses; 12th and 13th after it are user and system time.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: Vec<f64> = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    match ticks[..] {
+        [user, system] => (user + system) / 100.0,
+        _ => f64::NAN,
+    }
 }
 
 /// A row with as many legal actions as a decision has on average.

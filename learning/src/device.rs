@@ -91,7 +91,7 @@ pub enum DeviceError {
 /// A device that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Backend {
-    /// burn's Flex backend for training, our own code for evaluation.
+    /// Our own code for evaluation and training; burn's Flex backend where something is compared with burn.
     Cpu,
     /// A CUDA device.
     Cuda(u16),

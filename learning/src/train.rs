@@ -177,6 +177,7 @@ pub fn train(
     let data = load_data(job)?;
     let steps = planned_steps(job, &data);
     let mut run = Run::new(job, &data, backend);
+    tracing::info!(%backend, engine = run.engine.name(), steps, "training starts");
     let (training, stopped) = run.steps(steps, progress, stop)?;
     let validation = run.validate();
     let steps = run.optimizer.steps - run.first_step;
