@@ -9,6 +9,7 @@ use std::fmt::Write;
 use serde::Deserialize;
 
 use crate::configuration::{Board, Configuration, RuleOptions, Seat};
+use crate::content::CellContent;
 use crate::{Action, Cell, Geometry, Phase, Position};
 
 /// A case that does not hold, or a file that cannot be read.
@@ -140,7 +141,10 @@ impl Case {
         let before = self.input.position()?;
         let mut after = before.clone();
         match self.input.play()? {
-            Play::Act(action) => after.apply(action),
+            Play::Act(action) => {
+                possible(&before, action)?;
+                after.apply_unchecked(action);
+            }
             Play::Process(cells) if cells.is_empty() => {}
             Play::Process(cells) => after.process_cells(&cells),
         }
@@ -162,12 +166,49 @@ impl Case {
     }
 }
 
+/// Whether the pieces that `action` takes up are there, which is all that playing it needs: cases are read from files,
+/// and one that moves nothing from nowhere is the file's mistake.
+fn possible(position: &Position, action: Action) -> Result<(), String> {
+    let holds_stack = |cell| matches!(position.content(cell), CellContent::Stack(_));
+    let lands = |cell| {
+        matches!(
+            position.content(cell),
+            CellContent::Empty | CellContent::Marker(_)
+        )
+    };
+    let straight = |from, to| position.geometry().direction_and_distance(from, to);
+    let fits = match action {
+        Action::Place { to, count } => {
+            let mover = position.to_move().unwrap_or(Seat(0));
+            let free = position.content(to) == CellContent::Empty || holds_stack(to);
+            free && u16::from(count) <= position.score(mover).hand
+        }
+        Action::Move { from, to } => holds_stack(from) && lands(to) && straight(from, to).is_some(),
+        Action::Capture { from, over, to } | Action::ContinueCapture { from, over, to } => {
+            let distance = |to| straight(from, to).map(|(_, distance)| distance);
+            let between = straight(from, over).map(|(direction, _)| direction)
+                == straight(from, to).map(|(direction, _)| direction)
+                && distance(over) < distance(to);
+            holds_stack(from) && holds_stack(over) && lands(to) && between && from != over
+        }
+        Action::PayTerritory { from } => holds_stack(from),
+        _ => true,
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(format!(
+            "{action:?} takes up pieces that are not there, in {position}"
+        ))
+    }
+}
+
 /// Plays the no-line and no-territory moves that follow, whatever they leave undone.
 fn settle(position: &mut Position) {
     loop {
         match position.phase() {
-            Phase::Lines => position.apply(Action::NoLine),
-            Phase::Territory => position.apply(Action::NoTerritory),
+            Phase::Lines => position.apply_unchecked(Action::NoLine),
+            Phase::Territory => position.apply_unchecked(Action::NoTerritory),
             _ => break,
         }
     }

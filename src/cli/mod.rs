@@ -8,7 +8,9 @@ mod job;
 mod model;
 mod node;
 mod output;
+mod play;
 mod query;
+mod records;
 mod rules;
 mod up;
 
@@ -51,9 +53,11 @@ enum Command {
     /// Look into the model registry
     #[command(subcommand)]
     Model(model::ModelCommand),
-    /// Check the rules against recorded games
+    /// Check the rules, count moves, draw positions
     #[command(subcommand)]
     Rules(rules::RulesCommand),
+    /// Play a game against the computer
+    Play(play::PlayArgs),
 }
 
 /// Whom to ask, and how to print the answer.
@@ -77,7 +81,8 @@ fn after_help() -> String {
         "Examples:\n  riftmesh up                       three voters, one worker, learning hex8 with 2 players\n  \
          riftmesh up --for 15m             the same for a quarter of an hour, with a report\n  \
          riftmesh status                   from another terminal\n  \
-         riftmesh leader --json\n  riftmesh job list\n\n{}",
+         riftmesh leader --json\n  riftmesh job list\n  \
+         riftmesh play hex8_2p             you against the heuristic player\n\n{}",
         exit::EXIT_CODES_HELP
     )
 }
@@ -117,6 +122,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Job(command) => job::run(command),
         Command::Model(command) => model::run(&command),
         Command::Rules(command) => rules::run(&command),
+        Command::Play(args) => play::run(&args),
     }
 }
 
