@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::configuration::{Board, Configuration, RuleOptions, Seat};
 use crate::content::CellContent;
-use crate::{Action, Cell, Geometry, Phase, Position};
+use crate::{Action, Cell, Geometry, Phase, Position, ranges};
 
 /// A case that does not hold, or a file that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -332,12 +332,12 @@ impl Input {
 /// Sorted cell lists of the players, whose numbers start at 1.
 fn per_player(lists: Vec<Vec<Cell>>) -> String {
     let text = |mut cells: Vec<Cell>| {
+        let mut out = String::new();
         cells.sort_unstable();
-        cells
-            .iter()
-            .map(Cell::to_string)
-            .collect::<Vec<_>>()
-            .join(",")
+        // Writing to a string does not fail.
+        let written = ranges::write(&mut out, cells.into_iter());
+        debug_assert!(written.is_ok(), "strings take any text");
+        out
     };
     lists
         .into_iter()
