@@ -2,6 +2,11 @@
 //!
 //! `rules/fuzz` plugs the same function into libFuzzer. What that finds is added to the corpus, and so stays found.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "test code: a failed step is a failed test"
+)]
+
 #[path = "../fuzz/src/target.rs"]
 mod target;
 

@@ -1,5 +1,10 @@
 //! Records that are written verify, and records that are wrong are refused with the place and both sides.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "test code: a failed step is a failed test"
+)]
+
 use riftmesh_rules::record::{
     Mismatch, RecordedGame, ReplayError, parse_game, record_game, verify_game,
 };
