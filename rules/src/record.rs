@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::Position;
 use crate::configuration::{Board, Seat};
 
-pub use replay::{ReplayError, ReplayedGame};
+pub use replay::{RecordedMoves, ReplayError};
 pub use verify::{Mismatch, MismatchStates, VerifiedGame, verify_game};
 pub use write::record_game;
 

@@ -10,7 +10,7 @@ const MOVES_NAMED: usize = 40;
 
 /// The moves of a recorded game, each of them legal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplayedGame {
+pub struct RecordedMoves {
     /// Where the game starts.
     pub start: Position,
     /// Its rule options.
@@ -55,7 +55,7 @@ impl RecordedGame {
     ///
     /// # Errors
     /// The start position, or the first move that cannot be played.
-    pub fn replay(&self) -> Result<ReplayedGame, ReplayError> {
+    pub fn replay(&self) -> Result<RecordedMoves, ReplayError> {
         self.supported()
             .map_err(|(what, recorded, supported)| ReplayError::Unsupported {
                 what,
@@ -71,7 +71,7 @@ impl RecordedGame {
             let action = read(&mut position, ply, &recorded.m)?;
             actions.push(action);
         }
-        Ok(ReplayedGame {
+        Ok(RecordedMoves {
             start,
             options,
             actions,
@@ -79,7 +79,7 @@ impl RecordedGame {
     }
 }
 
-impl ReplayedGame {
+impl RecordedMoves {
     /// The position after the first `plies` moves; `None` when there are fewer.
     pub fn position_after(&self, plies: usize) -> Option<Position> {
         let mut position = self.start.clone();

@@ -85,6 +85,11 @@ pub fn run(args: &PlayArgs) -> anyhow::Result<Exit> {
         args.seat,
         args.configuration
     );
+    anyhow::ensure!(
+        !args.swap || players == 2,
+        "--swap is for two players: there is no pie rule in {}",
+        args.configuration
+    );
     let mut table = Table {
         opponent: opponent(args)?,
         session: PlaySession::new(

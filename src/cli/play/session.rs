@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use riftmesh_rules::diagram::{Diagram, Ink};
-use riftmesh_rules::record::{ReplayedGame, record_game};
+use riftmesh_rules::record::{RecordedMoves, record_game};
 use riftmesh_rules::{Action, Position, RuleOptions, Seat, notation, words};
 
 use super::input::{self, HELP, TypedLine};
@@ -341,7 +341,7 @@ impl PlaySession {
     ///
     /// # Errors
     /// It is a game of another board or number of players; nothing has changed then.
-    pub fn resume(&mut self, game: ReplayedGame, path: &Path) -> anyhow::Result<String> {
+    pub fn resume(&mut self, game: RecordedMoves, path: &Path) -> anyhow::Result<String> {
         let (here, there) = (self.position().configuration(), game.start.configuration());
         anyhow::ensure!(
             here == there,
