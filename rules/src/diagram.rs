@@ -101,7 +101,7 @@ impl Diagram {
         self.write_mixed_stacks(out)?;
         writeln!(
             out,
-            "number: empty cell   (1): marker   [1]: territory   1:3: stack of 3 rings   1*3: its cap is lower, see the list"
+            "numbers: empty cells  (1) marker  [1] territory  1:3 stack of 3 rings  1*3 with a lower cap, see the list"
         )
     }
 

@@ -39,7 +39,7 @@ square8_2p: player 1 to move, phase MV (move a stack, or capture with one), with
 player 1        10         5                    1                    2        1
 player 2        12        13                    0                    1        2
 stack on 21: 112 from the top, height 3, cap 2
-number: empty cell   (1): marker   [1]: territory   1:3: stack of 3 rings   1*3: its cap is lower, see the list
+numbers: empty cells  (1) marker  [1] territory  1:3 stack of 3 rings  1*3 with a lower cap, see the list
 ";
 
 /// After the shifted rows of hexagons, on a start position.
@@ -67,7 +67,7 @@ hex8_3p: player 1 to move, phase RP (place rings, or skip)
 player 1        18         0                    0                    0        0
 player 2        18         0                    0                    0        0
 player 3        18         0                    0                    0        0
-number: empty cell   (1): marker   [1]: territory   1:3: stack of 3 rings   1*3: its cap is lower, see the list
+numbers: empty cells  (1) marker  [1] territory  1:3 stack of 3 rings  1*3 with a lower cap, see the list
 ";
 
 /// Colours add escapes and nothing else, and every board fits a hundred columns.

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use riftmesh_rules::{Action, Position, notation};
+use riftmesh_rules::{Action, NotationError, Position, notation};
 
 /// Moves named as suggestions.
 const SUGGESTIONS: usize = 8;
 
 /// What can be typed besides moves; `help` prints it.
 pub const HELP: &str = "\
-  a move       in notation (P12x1, M12-14, C12x13-14, sp ...) or by its number in the list
+  a move       in notation (P12x1, M12-14, C12x13-14, sp ...) or, once listed, by its number
   moves TEXT   list the legal moves, only those with TEXT in them if it is given
   board        draw the board again
   hint         what the heuristic player would do
@@ -79,9 +79,14 @@ pub fn read(line: &str) -> TypedLine {
     }
 }
 
+/// Whether `text` picks from the list.
+pub fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// The legal action that `text` means, or why there is none and what there is instead.
 pub fn choose(position: &Position, legal: &[Action], text: &str) -> Result<Action, String> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+    if is_number(text) {
         let number: Option<usize> = text.parse().ok();
         return number
             .and_then(|number| legal.get(number.checked_sub(1)?))
@@ -109,25 +114,27 @@ pub fn choose(position: &Position, legal: &[Action], text: &str) -> Result<Actio
 fn refusal(position: &Position, legal: &[String], text: &str) -> String {
     let shown: String = text.chars().take(40).collect();
     let upper = text.to_uppercase();
-    let reason =
-        match notation::parse(position, text).or_else(|_| notation::parse(position, &upper)) {
-            Ok(_) => format!("{shown} is not legal now"),
-            Err(notation::NotationError::OffBoard { cell, cells, .. }) => {
-                format!(
-                    "there is no cell {cell}: they are numbered 0 to {}",
-                    cells - 1
-                )
-            }
-            Err(notation::NotationError::NoSuchCells(_)) => {
-                format!("`{shown}` names cells that are no line or region here")
-            }
-            Err(notation::NotationError::Malformed(_)) => {
-                format!("`{shown}` is neither a move nor a command")
-            }
-        };
+    // The notation has capitals, but for the `x` of placements and captures; people may type as they like.
+    let capitals = upper.replace('X', "x");
+    let read = notation::parse(position, text).or_else(|_| notation::parse(position, &capitals));
+    let reason = match read {
+        Ok(_) => format!("{shown} is not legal now"),
+        Err(NotationError::OffBoard { cell, cells, .. }) => {
+            format!(
+                "there is no cell {cell}: they are numbered 0 to {}",
+                cells - 1
+            )
+        }
+        Err(NotationError::NoSuchCells(_)) => {
+            format!("`{shown}` names cells that are no line or region here")
+        }
+        Err(NotationError::Malformed(_)) => {
+            format!("`{shown}` is neither a move nor a command")
+        }
+    };
     let near = near(legal, &upper);
     if near.is_empty() {
-        format!("{reason}; {}", kinds(legal))
+        format!("{reason}; legal now: {}", kinds(legal))
     } else {
         format!("{reason}; did you mean {}?", near.join(", "))
     }
@@ -172,5 +179,5 @@ pub fn kinds(legal: &[String]) -> String {
             _ => format!("{count} like {example}"),
         })
         .collect();
-    format!("legal now: {}", parts.join(", "))
+    parts.join(", ")
 }

@@ -74,6 +74,8 @@ pub struct PlaySession {
     /// Which seats a person holds before any exchange of seats.
     humans: Vec<bool>,
     ink: Ink,
+    /// Whether the moves of this position were listed.
+    listed: bool,
     /// The file last saved or loaded.
     file: Option<PathBuf>,
 }
@@ -87,6 +89,7 @@ impl PlaySession {
             actions: Vec::new(),
             humans,
             ink,
+            listed: false,
             file: None,
         }
     }
@@ -164,7 +167,7 @@ impl PlaySession {
             count => {
                 let kinds = input::kinds(&self.texts(&legal));
                 // Writing to a string does not fail.
-                let written = write!(text, "\n{count} moves, {kinds}; `moves` lists them");
+                let written = write!(text, "\n{count} moves: {kinds}; `moves` lists them");
                 debug_assert!(written.is_ok(), "strings take any text");
             }
         }
@@ -176,7 +179,10 @@ impl PlaySession {
         match input::read(line) {
             TypedLine::Empty => PlayReply::say("type a move, `moves` or `help`"),
             TypedLine::Board => PlayReply::say(self.board()),
-            TypedLine::Moves(filter) => PlayReply::say(self.list(&self.legal(), &filter)),
+            TypedLine::Moves(filter) => {
+                self.listed = true;
+                PlayReply::say(self.list(&self.legal(), &filter))
+            }
             TypedLine::Undo => self.undo(),
             TypedLine::Save { path, replace } => match path.or_else(|| self.file.clone()) {
                 Some(path) => PlayReply::wish(Wish::Save { path, replace }),
@@ -197,6 +203,13 @@ impl PlaySession {
         let legal = self.legal();
         if legal.is_empty() {
             return PlayReply::say("the game is over: `undo`, `save FILE` or `quit`");
+        }
+        // A number is easily meant as a cell: it counts only for who has seen the list.
+        if input::is_number(text) && !self.listed && legal.len() > LINES_MAX {
+            return PlayReply::say(format!(
+                "a number picks from the list: type `moves` first to see it, or a move, such as {}",
+                self.texts(&legal[..1]).concat()
+            ));
         }
         match input::choose(self.position(), &legal, text) {
             Ok(action) => {
@@ -243,6 +256,7 @@ impl PlaySession {
         next.apply(action);
         self.actions.push(action);
         self.positions.push(next);
+        self.listed = false;
         shown
     }
 
@@ -280,6 +294,7 @@ impl PlaySession {
         let taken = self.actions.len() - back;
         self.actions.truncate(back);
         self.positions.truncate(back + 1);
+        self.listed = false;
         let plural = if taken == 1 { "" } else { "s" };
         PlayReply {
             text: format!("{taken} move{plural} taken back"),
@@ -297,7 +312,10 @@ impl PlaySession {
         if wanted.is_empty() {
             return match filter {
                 "" => "there is no move: the game is over".to_owned(),
-                _ => format!("no move contains `{filter}`; {}", input::kinds(&texts)),
+                _ => format!(
+                    "no move contains `{filter}`; legal now: {}",
+                    input::kinds(&texts)
+                ),
             };
         }
         if wanted.len() <= LINES_MAX {
@@ -351,6 +369,7 @@ impl PlaySession {
         );
         self.options = game.options;
         self.positions = vec![game.start];
+        self.listed = false;
         self.actions.clear();
         for action in game.actions {
             self.play(action);

@@ -39,7 +39,17 @@ fn any_move(session: &mut PlaySession) {
 #[test]
 fn wrong_input_is_answered_kindly() {
     let mut session = alone();
+    assert_eq!(
+        answer(&mut session, "30"),
+        "a number picks from the list: type `moves` first to see it, or a move, such as P0x1"
+    );
+    answer(&mut session, "moves");
     for (line, expected) in [
+        ("m1-2", "m1-2 is not legal now; legal now: 183 like P0x1"),
+        (
+            "p5x9",
+            "`p5x9` is neither a move nor a command; legal now: 183 like P0x1",
+        ),
         ("", "type a move, `moves` or `help`"),
         ("   ", "type a move, `moves` or `help`"),
         (
