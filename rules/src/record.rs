@@ -137,7 +137,7 @@ pub struct UnreadableRecord {
 /// The line is not such a record.
 pub fn parse_game(line: &str) -> Result<RecordedGame, UnreadableRecord> {
     serde_json::from_str(line).map_err(|error| UnreadableRecord {
-        head: line.chars().take(60).collect(),
+        head: line.trim().chars().take(60).collect(),
         problem: error.to_string(),
     })
 }

@@ -8,8 +8,8 @@ use riftmesh_rules::{Action, NotationError, Position, notation};
 const SUGGESTIONS: usize = 8;
 
 /// What can be typed besides moves; `help` prints it.
-pub const HELP: &str = "\
-  a move       in notation (P12x1, M12-14, C12x13-14, sp ...) or, once listed, by its number
+pub const HELP: &str =
+    "  a move       in notation (P12x1, M12-14, C12x13-14, sp ...) or, once listed, by its number
   moves TEXT   list the legal moves, only those with TEXT in them if it is given
   board        draw the board again
   hint         what the heuristic player would do
