@@ -199,10 +199,10 @@ impl Table {
                 path.display()
             );
         }
-        let saved = self.session.record().and_then(|line| {
-            write_whole(path, line.as_bytes())
-                .with_context(|| format!("cannot write {}", path.display()))
-        });
+        let saved = self
+            .session
+            .record()
+            .and_then(|line| Ok(write_whole(path, line.as_bytes())?));
         match saved {
             Ok(()) => self.session.saved(path),
             Err(error) => format!("not saved: {error:#}"),
