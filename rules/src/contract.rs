@@ -3,13 +3,12 @@
 //! Their positions are artificial and some of their moves would not be offered in a game (a price that is not due, a
 //! region that is none), so they are played without asking whether they are legal: a check of effects, not of rights.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
+mod case;
 
-use serde::Deserialize;
-
-use crate::configuration::{Board, Configuration, RuleOptions, Seat};
-use crate::{Action, Cell, Geometry, Phase, Position};
+use crate::configuration::Seat;
+use crate::content::CellContent;
+use crate::{Action, Phase, Position};
+use case::{Case, File, Play};
 
 /// A case that does not hold, or a file that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,101 +18,6 @@ pub struct ContractMismatch {
     pub case: String,
     /// What is wrong.
     pub problem: String,
-}
-
-#[derive(Deserialize)]
-struct File {
-    vectors: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Case {
-    id: String,
-    settled: bool,
-    input: Input,
-    expected_output: Expected,
-}
-
-#[derive(Deserialize)]
-struct Input {
-    state: CaseState,
-    #[serde(rename = "move")]
-    played: CaseMove,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CaseState {
-    board: CaseBoard,
-    players: Vec<CasePlayer>,
-    current_player: u8,
-    current_phase: String,
-    chain_capture_position: Option<Point>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CaseBoard {
-    #[serde(rename = "type")]
-    board: Board,
-    stacks: BTreeMap<String, CaseStack>,
-    markers: BTreeMap<String, CaseMarker>,
-    collapsed_spaces: BTreeMap<String, u8>,
-}
-
-#[derive(Deserialize)]
-struct CaseStack {
-    position: Point,
-    rings: Vec<u8>,
-}
-
-#[derive(Deserialize)]
-struct CaseMarker {
-    position: Point,
-    player: u8,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CasePlayer {
-    rings_in_hand: u16,
-    eliminated_rings: u16,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-struct Point {
-    x: i32,
-    y: i32,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CaseMove {
-    #[serde(rename = "type")]
-    kind: String,
-    from: Option<Point>,
-    capture_target: Option<Point>,
-    to: Option<Point>,
-    placement_count: Option<u8>,
-    disconnected_regions: Option<Vec<CaseRegion>>,
-}
-
-#[derive(Deserialize)]
-struct CaseRegion {
-    spaces: Vec<Point>,
-}
-
-#[derive(Deserialize)]
-struct Expected {
-    assertions: BTreeMap<String, serde_json::Value>,
-}
-
-/// What a case plays.
-enum Play {
-    Act(Action),
-    /// Process these cells as a region; none leave the position alone.
-    Process(Vec<Cell>),
 }
 
 /// Checks every case of the file; gives their number.
@@ -140,7 +44,10 @@ impl Case {
         let before = self.input.position()?;
         let mut after = before.clone();
         match self.input.play()? {
-            Play::Act(action) => after.apply(action),
+            Play::Act(action) => {
+                possible(&before, action)?;
+                after.apply_unchecked(action);
+            }
             Play::Process(cells) if cells.is_empty() => {}
             Play::Process(cells) => after.process_cells(&cells),
         }
@@ -162,156 +69,51 @@ impl Case {
     }
 }
 
+/// Whether the pieces that `action` takes up are there, which is all that playing it needs: cases are read from files,
+/// and one that moves nothing from nowhere is the file's mistake.
+fn possible(position: &Position, action: Action) -> Result<(), String> {
+    let holds_stack = |cell| matches!(position.content(cell), CellContent::Stack(_));
+    let lands = |cell| {
+        matches!(
+            position.content(cell),
+            CellContent::Empty | CellContent::Marker(_)
+        )
+    };
+    let straight = |from, to| position.geometry().direction_and_distance(from, to);
+    let fits = match action {
+        Action::Place { to, count } => {
+            let mover = position.to_move().unwrap_or(Seat(0));
+            let free = position.content(to) == CellContent::Empty || holds_stack(to);
+            free && u16::from(count) <= position.score(mover).hand
+        }
+        Action::Move { from, to } => holds_stack(from) && lands(to) && straight(from, to).is_some(),
+        Action::Capture { from, over, to } | Action::ContinueCapture { from, over, to } => {
+            let distance = |to| straight(from, to).map(|(_, distance)| distance);
+            let between = straight(from, over).map(|(direction, _)| direction)
+                == straight(from, to).map(|(direction, _)| direction)
+                && distance(over) < distance(to);
+            holds_stack(from) && holds_stack(over) && lands(to) && between && from != over
+        }
+        Action::PayTerritory { from } => holds_stack(from),
+        _ => true,
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(format!(
+            "{action:?} takes up pieces that are not there, in {position}"
+        ))
+    }
+}
+
 /// Plays the no-line and no-territory moves that follow, whatever they leave undone.
 fn settle(position: &mut Position) {
     loop {
         match position.phase() {
-            Phase::Lines => position.apply(Action::NoLine),
-            Phase::Territory => position.apply(Action::NoTerritory),
+            Phase::Lines => position.apply_unchecked(Action::NoLine),
+            Phase::Territory => position.apply_unchecked(Action::NoTerritory),
             _ => break,
         }
-    }
-}
-
-impl Input {
-    fn cell(&self, point: Point) -> Result<Cell, String> {
-        let found = Geometry::of(self.state.board.board).cell_at(point.x, point.y);
-        found.ok_or_else(|| format!("no cell at {},{}", point.x, point.y))
-    }
-
-    fn given(&self, point: Option<Point>) -> Result<Cell, String> {
-        self.cell(point.ok_or("a point is missing")?)
-    }
-
-    fn play(&self) -> Result<Play, String> {
-        let played = &self.played;
-        let to = || self.given(played.to);
-        let from = || self.given(played.from);
-        let over = || self.given(played.capture_target);
-        let action = match played.kind.as_str() {
-            "place_ring" => Action::Place {
-                to: to()?,
-                count: played.placement_count.unwrap_or(1),
-            },
-            "move_stack" => Action::Move {
-                from: from()?,
-                to: to()?,
-            },
-            "overtaking_capture" => Action::Capture {
-                from: from()?,
-                over: over()?,
-                to: to()?,
-            },
-            "continue_capture_segment" => Action::ContinueCapture {
-                from: from()?,
-                over: over()?,
-                to: to()?,
-            },
-            "eliminate_rings_from_stack" => Action::PayTerritory { from: to()? },
-            "choose_territory_option" => {
-                let regions = played.disconnected_regions.iter().flatten();
-                let points = regions.flat_map(|region| &region.spaces);
-                let cells: Result<_, _> = points.map(|&point| self.cell(point)).collect();
-                return Ok(Play::Process(cells?));
-            }
-            other => return Err(format!("unknown move type {other}")),
-        };
-        Ok(Play::Act(action))
-    }
-
-    /// The position, by way of its canonical text.
-    fn position(&self) -> Result<Position, String> {
-        let state = &self.state;
-        // Some cases have a single player; nobody sits in the second seat.
-        let players = state.players.len().max(2);
-        let configuration =
-            Configuration::new(state.board.board, players).ok_or("too many players")?;
-        let phase = phase_named(&state.current_phase).ok_or("unknown phase")?;
-        let anchor = match (phase, state.chain_capture_position, self.played.from) {
-            (Phase::ChainCapture, Some(point), _) => self.cell(point)?.to_string(),
-            (Phase::Capture | Phase::ChainCapture, None, Some(point)) => {
-                self.cell(point)?.to_string()
-            }
-            _ => "-".to_owned(),
-        };
-        let mut text = format!(
-            "RR1;{};{players};A;{};{};{anchor};-;0::0:0;0;",
-            configuration.board(),
-            state.current_player,
-            phase.code()
-        );
-        self.write_board(&mut text, configuration)?;
-        Position::parse_partial(&text, RuleOptions::default())
-            .map_err(|error| format!("{error}: {text}"))
-    }
-
-    fn write_board(&self, text: &mut String, configuration: Configuration) -> Result<(), String> {
-        let board = &self.state.board;
-        let mut stacks = BTreeMap::new();
-        for stack in board.stacks.values() {
-            let rings: String = stack.rings.iter().map(u8::to_string).collect();
-            stacks.insert(self.cell(stack.position)?, rings);
-        }
-        let mut markers = vec![Vec::new(); configuration.players() + 1];
-        for marker in board.markers.values() {
-            let cell = self.cell(marker.position)?;
-            markers
-                .get_mut(usize::from(marker.player))
-                .ok_or("a marker of nobody")?
-                .push(cell);
-        }
-        let mut collapsed = markers.iter().map(|_| Vec::new()).collect::<Vec<_>>();
-        for (key, &owner) in &board.collapsed_spaces {
-            let cell = self.cell(point_of(key)?)?;
-            collapsed
-                .get_mut(usize::from(owner))
-                .ok_or("territory of nobody")?
-                .push(cell);
-        }
-        let counts = configuration.seats().map(|seat| {
-            let territory = collapsed[usize::from(seat.number())].len();
-            match self.state.players.get(seat.index()) {
-                Some(player) => format!(
-                    "{},{},{territory}",
-                    player.rings_in_hand, player.eliminated_rings
-                ),
-                None => format!("0,0,{territory}"),
-            }
-        });
-        let counts = counts.collect::<Vec<_>>().join("/");
-        let stacks: Vec<_> = stacks
-            .iter()
-            .map(|(cell, rings)| format!("{cell}:{rings}"))
-            .collect();
-        let lists = [per_player(markers), per_player(collapsed)];
-        write!(text, "{counts};{};{}", stacks.join(","), lists.join(";")).map_err(|e| e.to_string())
-    }
-}
-
-/// Sorted cell lists of the players, whose numbers start at 1.
-fn per_player(lists: Vec<Vec<Cell>>) -> String {
-    let text = |mut cells: Vec<Cell>| {
-        cells.sort_unstable();
-        cells
-            .iter()
-            .map(Cell::to_string)
-            .collect::<Vec<_>>()
-            .join(",")
-    };
-    lists
-        .into_iter()
-        .skip(1)
-        .map(text)
-        .collect::<Vec<_>>()
-        .join("/")
-}
-
-/// Reads a key such as `3,4` or `1,-1,0`.
-fn point_of(key: &str) -> Result<Point, String> {
-    let mut numbers = key.split(',').map(str::parse);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(x)), Some(Ok(y))) => Ok(Point { x, y }),
-        _ => Err(format!("`{key}` is no cell key")),
     }
 }
 

@@ -11,6 +11,7 @@ mod components;
 mod configuration;
 mod content;
 pub mod contract;
+pub mod diagram;
 mod geometry;
 mod hash;
 mod lines;
@@ -29,6 +30,7 @@ mod text;
 mod turn;
 mod validate;
 mod victory;
+pub mod words;
 
 pub use action::{Action, Cell};
 pub use apply::IllegalAction;

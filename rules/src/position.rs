@@ -146,7 +146,24 @@ impl Position {
 
     /// Plays `action`. The caller promises that it is legal: after any other action the position may be inconsistent,
     /// and the call may panic. Use [`Self::try_apply`] for actions from elsewhere.
+    ///
+    /// With the feature `validate` every position is checked before and after.
+    ///
+    /// # Panics
+    /// With the feature `validate`: the position was consistent and is not any more, which a legal action never does.
     pub fn apply(&mut self, action: Action) {
+        if cfg!(feature = "validate") && self.validate().is_ok() {
+            let before = self.clone();
+            self.apply_unchecked(action);
+            assert_eq!(self.validate(), Ok(()), "after {action:?} in {before}");
+        } else {
+            self.apply_unchecked(action);
+        }
+    }
+
+    /// [`Self::apply`] without the checks of the feature `validate`: hand-written rule cases play what is not offered.
+    #[inline]
+    pub(crate) fn apply_unchecked(&mut self, action: Action) {
         on_state!(&mut self.0, state => state.apply(action));
     }
 

@@ -39,21 +39,29 @@ pub(crate) enum RangesError {
     Part(String),
     #[error("cell {0} is not on the board or not above the one before it")]
     Order(Cell),
+    #[error("`{0}`: cells in a row are written as one range, a single cell without a dash")]
+    Abbreviation(String),
 }
 
-/// Reads cells below `bound`, in strictly ascending order; the empty text has none.
+/// Reads cells below `bound` as [`write`] has them: strictly ascending, runs abbreviated; the empty text has none.
 pub(crate) fn parse(text: &str, bound: usize) -> Result<Vec<Cell>, RangesError> {
     let mut cells = Vec::new();
     for part in text.split(',').filter(|_| !text.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let shown = || part.chars().take(20).collect();
+        let range = part.split_once('-');
+        let (first, last) = range.unwrap_or((part, part));
         let (Some(first), Some(last)) = (number(first), number(last)) else {
-            return Err(RangesError::Part(part.chars().take(20).collect()));
+            return Err(RangesError::Part(shown()));
         };
         if cells.last().is_some_and(|&previous| first <= previous) || last < first {
             return Err(RangesError::Order(first));
         }
         if usize::from(last) >= bound {
             return Err(RangesError::Order(last));
+        }
+        let goes_on = cells.last().is_some_and(|&previous| first == previous + 1);
+        if goes_on || (range.is_some() && first == last) {
+            return Err(RangesError::Abbreviation(shown()));
         }
         cells.extend(first..=last);
     }
@@ -72,7 +80,7 @@ mod tests {
             assert_eq!(out, text);
         }
         for wrong in [
-            "64", "1,1", "5-3", "1-", "-", ",", "01", "+1", "1,,2", "0-65535",
+            "64", "1,1", "5-3", "1-", "-", ",", "01", "+1", "1,,3", "0-65535", "1,2", "3-3",
         ] {
             assert!(parse(wrong, 64).is_err(), "{wrong}");
         }

@@ -1,22 +1,38 @@
-//! Recorded games of the reference engine: reading one, replaying it, comparing everything it says.
+//! Recorded games: the form in which the reference engine's games come and in which played games are saved.
+//!
+//! [`verify_game`] compares everything a record says, [`RecordedGame::replay`] takes only its moves, and
+//! [`record_game`] writes a record that the two accept.
 
-use serde::Deserialize;
+mod replay;
+mod verify;
+mod write;
 
-use crate::configuration::{Board, Configuration, RuleOptions, Seat};
-use crate::hash::text_hash;
-use crate::{Action, Outcome, Position, notation};
+use serde::{Deserialize, Serialize};
+
+use crate::Position;
+use crate::configuration::{Board, Seat};
+
+pub use replay::{RecordedMoves, ReplayError};
+pub use verify::{Mismatch, MismatchStates, VerifiedGame, verify_game};
+pub use write::record_game;
 
 /// A recorded game, one line of a file (VECTORS).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RecordedGame {
     /// Format version.
     pub v: u32,
     /// Unique name.
     pub id: String,
+    /// `standard`, or the family of artificial positions that the start belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
     /// Board.
     pub board: Board,
     /// Number of players.
     pub players: usize,
+    /// Who chose the moves; for people only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// Rule options.
     pub rules: RecordedRules,
     /// Canonical text of the start position.
@@ -30,12 +46,12 @@ pub struct RecordedGame {
     /// The result; absent when the game was cut off.
     pub end: Option<RecordedEnd>,
     /// Whether the game was cut off.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
 }
 
 /// Rule options of a recorded game.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct RecordedRules {
     /// The pie rule.
     pub swap: bool,
@@ -46,7 +62,7 @@ pub struct RecordedRules {
 }
 
 /// One move of a recorded game.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RecordedPly {
     /// Number, from 0.
     pub n: usize,
@@ -55,23 +71,26 @@ pub struct RecordedPly {
     /// Phase code.
     pub ph: String,
     /// `f` for a forced bookkeeping move.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub k: Option<String>,
     /// Number of legal moves.
     pub nl: usize,
     /// Hash of the legal list.
     pub lh: String,
     /// The legal list.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub l: Option<String>,
     /// The move played.
     pub m: String,
     /// Hash of the position after it.
     pub h: String,
     /// Canonical text of the position after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub s: Option<String>,
 }
 
 /// The result of a recorded game.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedEnd {
     /// Winner, from 1.
     pub winner: u8,
@@ -88,7 +107,7 @@ pub struct RecordedEnd {
 }
 
 /// Final figures of one seat.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedStanding {
     /// Eliminated rings credited.
     pub elim: u16,
@@ -102,230 +121,59 @@ pub struct RecordedStanding {
     pub hand: u16,
 }
 
-/// A game that was replayed and agreed in everything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedGame {
-    /// Its name.
-    pub id: String,
-    /// Board and players.
-    pub configuration: Configuration,
-    /// Moves replayed.
-    pub plies: usize,
-    /// Those among them with two or more legal choices.
-    pub decisions: usize,
-    /// The result; `None` for a game that was cut off.
-    pub outcome: Option<Outcome>,
-}
-
-/// A difference between a recorded game and this crate, or a record that cannot be read.
+/// A line that is no record of a game; whoever supplied it is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("game {id}, ply {}: {what}: recorded `{recorded}`, computed `{computed}`", ply.map_or("-".to_owned(), |n| n.to_string()))]
-pub struct Mismatch {
-    /// The game's name; empty when it could not be read.
-    pub id: String,
-    /// The ply, or `None` outside the moves.
-    pub ply: Option<usize>,
-    /// What differs.
-    pub what: &'static str,
-    /// The record's side.
-    pub recorded: String,
-    /// This crate's side.
-    pub computed: String,
-}
-
-/// Collects where in which game a comparison is made.
-struct Check<'a> {
-    id: &'a str,
-    ply: Option<usize>,
-}
-
-impl Check<'_> {
-    fn mismatch(
-        &self,
-        what: &'static str,
-        recorded: impl ToString,
-        computed: impl ToString,
-    ) -> Mismatch {
-        Mismatch {
-            id: self.id.to_owned(),
-            ply: self.ply,
-            what,
-            recorded: recorded.to_string(),
-            computed: computed.to_string(),
-        }
-    }
-
-    fn same<T: ToString + PartialEq<U>, U: ToString>(
-        &self,
-        what: &'static str,
-        recorded: T,
-        computed: U,
-    ) -> Result<(), Mismatch> {
-        if recorded == computed {
-            Ok(())
-        } else {
-            Err(self.mismatch(what, recorded, computed))
-        }
-    }
+#[error("`{head}` does not begin a recorded game: {problem}")]
+pub struct UnreadableRecord {
+    /// How the line begins.
+    pub head: String,
+    /// Where in the line what was expected.
+    pub problem: String,
 }
 
 /// Reads a line of a file of recorded games.
 ///
 /// # Errors
 /// The line is not such a record.
-pub fn parse_game(line: &str) -> Result<RecordedGame, Mismatch> {
-    let unread = Check { id: "", ply: None };
-    let head: String = line.chars().take(60).collect();
-    serde_json::from_str(line).map_err(|error| unread.mismatch("unreadable record", head, error))
-}
-
-/// Replays a recorded game and compares the legal list (text, number, hash), the position (text, hash), player and
-/// phase at every ply, and the result.
-///
-/// # Errors
-/// The first difference.
-pub fn verify_game(line: &str) -> Result<VerifiedGame, Mismatch> {
-    let game = parse_game(line)?;
-    let mut check = Check {
-        id: &game.id,
-        ply: None,
-    };
-    let mut position = start_of(&game, &check)?;
-    let mut replay = Replay::default();
-    for (number, ply) in game.plies.iter().enumerate() {
-        check.ply = Some(number);
-        check.same("ply number", ply.n, number)?;
-        replay.play(&check, &mut position, ply)?;
-    }
-    check.ply = None;
-    check.same("number of plies", game.n_plies, game.plies.len())?;
-    check.same(
-        "unfinished",
-        game.end.is_none(),
-        position.outcome().is_none(),
-    )?;
-    check.same("truncated", game.truncated, game.end.is_none())?;
-    if let Some(end) = &game.end {
-        let computed = end_of(&position);
-        if computed.as_ref() != Some(end) {
-            return Err(check.mismatch("result", format!("{end:?}"), format!("{computed:?}")));
-        }
-    }
-    Ok(VerifiedGame {
-        configuration: position.configuration(),
-        plies: game.plies.len(),
-        decisions: replay.decisions,
-        outcome: position.outcome().copied(),
-        id: game.id,
+pub fn parse_game(line: &str) -> Result<RecordedGame, UnreadableRecord> {
+    serde_json::from_str(line).map_err(|error| UnreadableRecord {
+        head: line.trim().chars().take(60).collect(),
+        problem: error.to_string(),
     })
 }
 
-fn start_of(game: &RecordedGame, check: &Check<'_>) -> Result<Position, Mismatch> {
-    check.same("format version", game.v, 1u32)?;
-    check.same(
-        "last-player-standing rounds",
-        game.rules.lps_rounds,
-        crate::LAST_STANDING_ROUNDS,
-    )?;
-    check.same(
-        "default rings per player",
-        game.rules.rings_per_player.is_none(),
-        true,
-    )?;
-    let position = Position::parse(
-        &game.init,
-        RuleOptions {
-            swap: game.rules.swap,
-        },
-    )
-    .map_err(|error| check.mismatch("start position", &game.init, error))?;
-    let configuration = Configuration::new(game.board, game.players);
-    if configuration != Some(position.configuration()) {
-        let recorded = format!("{}_{}p", game.board, game.players);
-        return Err(check.mismatch("configuration", recorded, position.configuration()));
-    }
-    check.same(
-        "start position",
-        game.init.as_str(),
-        position.canonical_text(),
-    )?;
-    check.same(
-        "start hash",
-        game.init_hash.as_str(),
-        hex(position.text_hash()),
-    )?;
-    Ok(position)
-}
-
-/// What a replay carries from ply to ply.
-#[derive(Default)]
-struct Replay {
-    legal: Vec<Action>,
-    texts: Vec<(String, Action)>,
-    decisions: usize,
-}
-
-impl Replay {
-    fn play(
-        &mut self,
-        check: &Check<'_>,
-        position: &mut Position,
-        ply: &RecordedPly,
-    ) -> Result<(), Mismatch> {
-        let mover = position.to_move().map_or(0, Seat::number);
-        check.same("player to move", ply.p, mover)?;
-        check.same("phase", ply.ph.as_str(), position.phase().code())?;
-        self.compare_legal(check, position, ply)?;
-        let chosen = self.texts.iter().find(|(text, _)| *text == ply.m);
-        let Some(&(_, action)) = chosen else {
-            return Err(check.mismatch("move played", &ply.m, "not legal"));
-        };
-        position.apply(action);
-        let text = position.canonical_text();
-        if let Some(recorded) = &ply.s {
-            check.same("position", recorded.as_str(), text.as_str())?;
-        }
-        check
-            .same(
-                "position hash",
-                ply.h.as_str(),
-                hex(text_hash(&text)).as_str(),
-            )
-            .map_err(|mismatch| Mismatch {
-                computed: format!("{} of {text}", mismatch.computed),
-                ..mismatch
-            })
+impl RecordedGame {
+    /// The record as a line of a file, without the line's end.
+    pub fn to_line(&self) -> String {
+        #[expect(
+            clippy::expect_used,
+            reason = "records hold numbers, texts and lists of them"
+        )]
+        serde_json::to_string(self).expect("a record is JSON")
     }
 
-    fn compare_legal(
-        &mut self,
-        check: &Check<'_>,
-        position: &Position,
-        ply: &RecordedPly,
-    ) -> Result<(), Mismatch> {
-        position.legal(&mut self.legal);
-        self.decisions += usize::from(self.legal.len() > 1);
-        self.texts.clear();
-        self.texts.extend(
-            self.legal
-                .iter()
-                .map(|&action| (notation::format(position, action), action)),
-        );
-        self.texts.sort();
-        let texts: Vec<&str> = self.texts.iter().map(|(text, _)| text.as_str()).collect();
-        let computed = texts.join(" ");
-        let recorded = match (&ply.l, &ply.k) {
-            (Some(list), _) => list,
-            (None, Some(_)) => &ply.m,
-            (None, None) => return Err(check.mismatch("legal list", "absent", computed)),
-        };
-        check.same("legal list", recorded.as_str(), computed.as_str())?;
-        check.same("number of legal moves", ply.nl, self.legal.len())?;
-        check.same(
-            "legal list hash",
-            ply.lh.as_str(),
-            hex(text_hash(&computed)).as_str(),
-        )
+    /// Checks that version, rounds and rings are those of this crate; else what differs, recorded and supported.
+    fn supported(&self) -> Result<(), (&'static str, String, String)> {
+        let rules = self.rules;
+        let facts = [
+            ("format version", self.v.to_string(), "1".to_owned()),
+            (
+                "last-player-standing rounds",
+                rules.lps_rounds.to_string(),
+                crate::LAST_STANDING_ROUNDS.to_string(),
+            ),
+            (
+                "rings per player",
+                rules
+                    .rings_per_player
+                    .map_or("default".to_owned(), |rings| rings.to_string()),
+                "default".to_owned(),
+            ),
+        ];
+        facts
+            .into_iter()
+            .find(|(_, recorded, supported)| recorded != supported)
+            .map_or(Ok(()), Err)
     }
 }
 

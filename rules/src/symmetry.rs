@@ -250,4 +250,39 @@ mod tests {
             assert_eq!(symmetries[0].matrix, IDENTITY);
         }
     }
+
+    /// The groups are whole: of all turns and reflections of the plain board, those that are not listed break a table
+    /// that the rules use. Only hex8 has such, eight of twelve.
+    #[test]
+    fn no_symmetry_is_missing() {
+        for board in Board::ALL {
+            let (geometry, listed) = (Geometry::of(board), Symmetry::of(board));
+            let (turn, order) = if board.is_hex() {
+                (SIXTH_TURN, 6)
+            } else {
+                (QUARTER_TURN, 4)
+            };
+            let turns = std::iter::successors(Some(IDENTITY), |&last| Some(multiply(turn, last)));
+            let all = turns
+                .take(order)
+                .flat_map(|matrix| [matrix, multiply(matrix, SWAP_AXES)]);
+            for matrix in all {
+                let symmetry = Symmetry::new(board, matrix);
+                let keeps_closure = (0..board.cells() as Cell).all(|cell| {
+                    let to = symmetry.cell(cell);
+                    let mut turned: Vec<_> = geometry
+                        .closure_adjacent(cell)
+                        .iter()
+                        .map(|&next| symmetry.cell(next))
+                        .collect();
+                    let mut expected = geometry.closure_adjacent(to).to_vec();
+                    turned.sort_unstable();
+                    expected.sort_unstable();
+                    turned == expected
+                });
+                let is_listed = listed.iter().any(|known| known.cells == symmetry.cells);
+                assert_eq!(keeps_closure, is_listed, "{board}: {matrix:?}");
+            }
+        }
+    }
 }

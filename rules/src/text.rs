@@ -282,11 +282,18 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> State<WORDS, CE
     fn read_stacks(&mut self, fields: &Fields<'_>, text: &str) -> Result<(), TextError> {
         const FIELD: &str = "stacks";
         let mut rings_left = fields.configuration.rings();
+        let mut previous = None;
         for part in text.split(',').filter(|_| !text.is_empty()) {
             let (cell, rings) = part
                 .split_once(':')
                 .ok_or_else(|| wrong(FIELD, "expected `cell:rings`"))?;
             let cell = self.empty_cell(FIELD, fields.cell(FIELD, cell)?)?;
+            if previous.replace(cell) > Some(cell) {
+                return Err(wrong(
+                    FIELD,
+                    format_args!("cell {cell} is not above the one before it"),
+                ));
+            }
             rings_left = rings_left
                 .checked_sub(rings.len())
                 .filter(|_| !rings.is_empty())

@@ -120,7 +120,7 @@ fn regions_take_the_marker_cluster() {
         (pocket.board().as_str(), pocket.legal().as_str()),
         ("17:1,40:11,63:2;/;0-1,8,16/", "ET17 ET40")
     );
-    let mixed = Script::new(2, "41:1,40:11,63:2;1,8,24/17,26;/");
+    let mixed = Script::new(2, "40:11,41:1,63:2;1,8,24/17,26;/");
     let mixed = mixed.play("np M41-42 nl T0");
     assert_eq!(mixed.board(), "40:11,42:1,63:2;41/;0-1,8,17,24,26/");
 }

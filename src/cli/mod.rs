@@ -11,8 +11,10 @@ mod model;
 mod node;
 mod order;
 mod output;
+mod play;
 mod query;
 mod queue;
+mod records;
 mod rules;
 mod up;
 
@@ -66,9 +68,11 @@ enum Command {
     /// Locks with fencing tokens
     #[command(subcommand)]
     Lock(lock::LockCommand),
-    /// Check the rules against recorded games
+    /// Check the rules, count moves, draw positions
     #[command(subcommand)]
     Rules(rules::RulesCommand),
+    /// Play a game against the computer
+    Play(play::PlayArgs),
 }
 
 /// Whom to ask, and how to print the answer.
@@ -97,7 +101,8 @@ fn after_help() -> String {
         "Examples:\n  riftmesh up                       three voters, one worker, learning hex8 with 2 players\n  \
          riftmesh up --for 15m             the same for a quarter of an hour, with a report\n  \
          riftmesh status                   from another terminal\n  \
-         riftmesh leader --json\n  riftmesh job list\n\n{}",
+         riftmesh leader --json\n  riftmesh job list\n  \
+         riftmesh play hex8_2p             you against the heuristic player\n\n{}",
         exit::EXIT_CODES_HELP
     )
 }
@@ -140,6 +145,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Config(command) => config::run(command),
         Command::Lock(command) => lock::run(command),
         Command::Rules(command) => rules::run(&command),
+        Command::Play(args) => play::run(&args),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
+use riftmesh_rules::diagram::Ink;
 use serde::Serialize;
 
 use crate::answers::Envelope;
@@ -62,9 +63,26 @@ pub enum Colour {
     Bold,
 }
 
+/// Whether stdout takes colours: it is a terminal and `NO_COLOR` is not set.
+pub fn ink() -> Ink {
+    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        Ink::Ansi
+    } else {
+        Ink::Plain
+    }
+}
+
+/// Writes the beginning of a line that the user is to finish.
+pub fn prompt(text: &str) {
+    let mut out = std::io::stdout();
+    if let Err(error) = write!(out, "{text}").and_then(|()| out.flush()) {
+        tracing::debug!(%error, "stdout");
+    }
+}
+
 /// Colours `text` when stdout is a terminal and `NO_COLOR` is not set.
 pub fn paint(colour: Colour, text: &str) -> String {
-    if !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some() {
+    if ink() == Ink::Plain {
         return text.to_owned();
     }
     let code = match colour {

@@ -85,7 +85,7 @@ fn child_that_writes_until_it_is_killed() {
             index += 1;
             let bytes = index.to_be_bytes().repeat(40);
             let mut ops = vec![LogOp::Append { index, bytes }];
-            if index % 100 == 0 {
+            if index.is_multiple_of(100) {
                 let mark = Vec::new();
                 ops.push(LogOp::Purge(PurgePoint {
                     index: index - 50,

@@ -36,12 +36,11 @@ const PROGRAMS: &[Program] = &[
 /// What to run and how to label it.
 #[derive(clap::Args)]
 pub struct BenchArguments {
-    /// The day of the run, `YYYY-MM-DD`.
-    #[arg(long, value_parser = parse_date)]
-    date: String,
-    /// Only programs whose `folder/example` contains this text.
-    #[arg(long)]
+    /// Only programs whose `folder/example` contains this text, such as `rules`.
     only: Option<String>,
+    /// The day of the run, `YYYY-MM-DD`; today, in UTC, if not given.
+    #[arg(long, value_parser = parse_date)]
+    date: Option<String>,
 }
 
 /// Runs the programs in release mode and appends what they print.
@@ -49,7 +48,11 @@ pub struct BenchArguments {
 /// # Errors
 /// When a program is missing or fails, prints nothing, or the history cannot be written.
 pub fn run(root: &Path, arguments: &BenchArguments) -> anyhow::Result<()> {
-    let labels = labels(root, &arguments.date)?;
+    let date = match &arguments.date {
+        Some(date) => date.clone(),
+        None => today(root)?,
+    };
+    let labels = labels(root, &date)?;
     let only = arguments.only.as_deref().unwrap_or_default();
     let mut lines = String::new();
     for program in PROGRAMS {
@@ -75,6 +78,13 @@ pub fn run(root: &Path, arguments: &BenchArguments) -> anyhow::Result<()> {
     append(&root.join(HISTORY), &lines)?;
     eprint!("{lines}");
     Ok(())
+}
+
+/// The day, asked of the system's `date`: chores read no clock of their own.
+fn today(root: &Path) -> anyhow::Result<String> {
+    let date = shell::capture(root, "date", &["-u", "+%Y-%m-%d"])?;
+    parse_date(date.trim())
+        .map_err(|problem| anyhow::anyhow!("`date` said `{}`: {problem}", date.trim()))
 }
 
 /// Date, revision and machine of this run.

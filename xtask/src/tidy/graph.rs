@@ -8,6 +8,7 @@ use super::tree::SourceTree;
 const EDGES: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("rules", &["base"]),
+    ("rules/fuzz", &["rules"]),
     ("search", &["base", "rules"]),
     ("learning", &["base", "rules", "search"]),
     ("statemachine", &["base"]),
