@@ -93,7 +93,6 @@ fn assert_agreement(configuration: Configuration, weights: &Weights, rows: &[Tra
             worst = (error, &tensor.name);
         }
     }
-    println!("{configuration}: worst {worst:?}");
     assert!(worst.0 < 1e-4, "{configuration}: {worst:?}");
 }
 
@@ -155,7 +154,6 @@ fn the_loss_rises_along_the_gradient() {
             f64::from(engine.losses(&moved, &rows, &loss).total(&loss))
         };
         let measured = (at(step) - at(-step)) / (2.0 * step);
-        println!("{} {slope:.4} {:.4}", tensor.name, measured / slope);
         assert!(
             (measured - slope).abs() < 0.05 * slope + 2e-6 / step,
             "{}: {measured} for {slope}",
