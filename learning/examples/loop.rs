@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p riftmesh-learning --example loop -- hex8_2p 5 2 96 4`
 //! (configuration, minutes, self-play threads, games per round, training rows per new row, share of the search's opinion
-//! in value targets, scale of values in the search, rounds whose games the heuristic plays)
+//! in value targets, scale of values in the search, rounds whose games the heuristic plays,
+//! share of decisions that are searched fully, a folder for the last network)
 
 use std::error::Error;
 use std::io::Write;
@@ -33,6 +34,7 @@ struct Loop {
     search_share: f32,
     search: SearchSettings,
     taught: u64,
+    full_share: f64,
     folder: PathBuf,
     segments: Vec<PathBuf>,
     model: Checkpoint,
@@ -55,6 +57,7 @@ fn main() -> Outcome<()> {
         search_share: argument(5, "0").parse()?,
         search: search(argument(6, "1").parse()?),
         taught: argument(7, "1").parse()?,
+        full_share: argument(8, "0.25").parse()?,
         folder: folder.path().to_owned(),
         segments: Vec::new(),
         model: untrained(configuration, NetShape::Tiny, Seed(1), "example"),
@@ -70,6 +73,10 @@ fn main() -> Outcome<()> {
         run.learn(round)?;
         let raw = run.against_random(0, 100)?;
         run.say(&format!("raw policy against random {}", percent(raw)))?;
+    }
+    if let Some(folder) = arguments.get(9).map(Path::new) {
+        run.model
+            .write(&folder.join("manifest"), &folder.join("weights"))?;
     }
     let searched = run.against_random(32, 200)?;
     let before = run.against_model(&first, 16, 100)?;
@@ -159,6 +166,7 @@ impl Loop {
             settings: SelfPlaySettings {
                 games: self.games / self.threads,
                 search: self.search,
+                full_share: self.full_share,
                 ..SelfPlaySettings::default()
             },
         };
