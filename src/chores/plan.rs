@@ -129,6 +129,7 @@ fn selfplay_jobs(facts: &LoopFacts, settings: &LoopSettings) -> Vec<JobSpec> {
                 seed: settings.seed,
                 games: settings.games_per_job,
                 simulations: settings.selfplay_simulations,
+                full_percent: settings.full_percent,
                 shape: settings.shape.clone(),
             };
             let key = format!(
@@ -166,7 +167,7 @@ fn train_job(facts: &LoopFacts, settings: &LoopSettings) -> Option<JobSpec> {
         shape: settings.shape.clone(),
         parent: parent.map(|model| model.hash),
         segments: window(facts, settings.window(facts.rows)),
-        steps: (new_rows * settings.rows_per_new_row / u64::from(settings.batch))
+        steps: (new_rows * settings.reuse_percent / 100 / u64::from(settings.batch))
             .clamp(1, settings.steps_max),
         batch: settings.batch,
         rows: facts.rows,

@@ -29,8 +29,12 @@ pub struct LoopSettings {
     pub rows_first: u64,
     /// New rows before each further training.
     pub rows_step: u64,
-    /// Rows trained on per new row (LEARNING section 8: 4, at most 8 in short runs).
-    pub rows_per_new_row: u64,
+    /// Share of decisions that get the full budget and become rows, in percent; the others get a quarter of it. All rows of a
+    /// game tell the same winner, so that many games of few rows teach values better than few games of many.
+    pub full_percent: u32,
+    /// Rows trained on per hundred new rows. On hex8 the value loss on games kept apart rises again once a game has been drawn
+    /// from some 50 times (`cargo run --example fit`).
+    pub reuse_percent: u64,
     /// Optimiser steps of one training at most, so that a round is short however many rows came in meanwhile.
     pub steps_max: u64,
     /// Rows in one optimiser step.
@@ -61,13 +65,14 @@ impl LoopSettings {
             seed,
             shape: "tiny".to_owned(),
             beginner: Beginner::Heuristic,
-            games_per_job: 16,
+            games_per_job: 32,
             selfplay_simulations: 16,
             match_simulations: 16,
             games_per_match: 40,
-            rows_first: 20_000,
-            rows_step: 15_000,
-            rows_per_new_row: 3,
+            rows_first: 14_000,
+            rows_step: 12_000,
+            full_percent: 25,
+            reuse_percent: 150,
             steps_max: 800,
             batch: 128,
             window_floor: 20_000,
@@ -87,7 +92,8 @@ impl LoopSettings {
                 games_per_match: 10,
                 rows_first: 60,
                 rows_step: 100,
-                rows_per_new_row: 2,
+                full_percent: 100,
+                reuse_percent: 200,
                 steps_max: 20,
                 batch: 32,
                 window_floor: 500,

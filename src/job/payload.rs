@@ -19,6 +19,9 @@ pub enum Payload {
         games: u32,
         /// Simulations per fully searched decision.
         simulations: u32,
+        /// Share of decisions that are fully searched and become rows, in percent.
+        #[serde(default = "all")]
+        full_percent: u32,
         /// Shape of the network while there is no champion.
         shape: String,
     },
@@ -37,6 +40,11 @@ pub enum Payload {
         /// Games in all, an even number: each opening is played twice with seats exchanged.
         games: u32,
     },
+}
+
+/// Every decision is fully searched: what older leaders meant.
+fn all() -> u32 {
+    100
 }
 
 /// Who plays the first games of a run, before there is a champion.
@@ -138,9 +146,10 @@ mod tests {
             seed: Seed(7),
             games: 16,
             simulations: 16,
+            full_percent: 25,
             shape: "tiny".into(),
         };
-        let json = r#"{"do":"selfplay","beginner":"heuristic","seed":7,"games":16,"simulations":16,"shape":"tiny"}"#;
+        let json = r#"{"do":"selfplay","beginner":"heuristic","seed":7,"games":16,"simulations":16,"full_percent":25,"shape":"tiny"}"#;
         assert_eq!(payload.to_json(), json);
         assert_eq!(Payload::from_json(json).unwrap(), payload);
         assert!(Payload::from_json(&json.replace("\"games\"", "\"gmaes\"")).is_err());
@@ -153,6 +162,7 @@ mod tests {
             seed: Seed(7),
             games: 16,
             simulations: 16,
+            full_percent: 25,
             shape: "tiny".into(),
         };
         assert_ne!(payload.job_seed(JobId(1)), payload.job_seed(JobId(2)));

@@ -99,10 +99,18 @@ pub fn run(assignment: &Assignment, say: &mut dyn FnMut(u64, u64)) -> Result<Mad
             seed,
             games,
             simulations,
+            full_percent,
             shape,
         } => {
             let mut player = bench.player(*beginner, shape, *seed)?;
-            bench.selfplay(player.as_mut(), *games, *simulations, &mut progress)
+            let settings = SelfPlaySettings {
+                games: (*games).into(),
+                concurrent: CONCURRENT.min(*games as usize),
+                search: SearchSettings::gumbel(*simulations),
+                full_share: f64::from(*full_percent) / 100.0,
+                ..SelfPlaySettings::default()
+            };
+            bench.selfplay(player.as_mut(), settings, &mut progress)
         }
         Payload::Train(order) => bench.train(order, &mut progress),
         Payload::Evaluate {
@@ -119,8 +127,7 @@ impl Bench<'_> {
     fn selfplay(
         &self,
         player: &mut dyn CountingEvaluator,
-        games: u32,
-        simulations: u32,
+        settings: SelfPlaySettings,
         progress: &mut Progress<'_>,
     ) -> Result<Made, JobError> {
         let Assignment {
@@ -129,12 +136,6 @@ impl Bench<'_> {
             seed,
             ..
         } = self.assignment;
-        let settings = SelfPlaySettings {
-            games: games.into(),
-            concurrent: CONCURRENT.min(games as usize),
-            search: SearchSettings::gumbel(simulations),
-            ..SelfPlaySettings::default()
-        };
         let job = SelfPlayJob {
             configuration: self.configuration,
             job: *job,
