@@ -96,21 +96,23 @@ fn a_plan_that_was_submitted_is_not_made_again() {
 
 #[test]
 fn enough_new_rows_bring_a_training_with_a_bounded_number_of_steps() {
-    assert!(!kinds(&plan(&facts(2_999), &settings())).contains(&JobKind::Train));
-    let jobs = plan(&facts(3_000), &settings());
+    assert!(!kinds(&plan(&facts(13_999), &settings())).contains(&JobKind::Train));
+    let jobs = plan(&facts(14_000), &settings());
     let train = jobs.iter().find(|job| job.kind == JobKind::Train).unwrap();
     let Payload::Train(order) = Payload::from_json(&train.payload).unwrap() else {
         panic!("{}", train.payload);
     };
     assert_eq!(
         (order.steps, order.segments.len(), order.parent, order.rows),
-        (187, 6, None, 3_000)
+        (164, 28, None, 14_000)
     );
 }
 
 #[test]
 fn no_training_while_a_candidate_waits_for_its_verdict() {
-    let mut facts = facts(9_000);
+    let mut facts = facts(30_000);
+    facts.models = vec![model(1, Standing::Rejected)];
+    assert!(kinds(&plan(&facts, &settings())).contains(&JobKind::Train));
     facts.models = vec![model(1, Standing::Candidate)];
     let kinds = kinds(&plan(&facts, &settings()));
     assert!(!kinds.contains(&JobKind::Train));

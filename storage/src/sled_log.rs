@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::durable;
 use crate::error::StorageError;
@@ -41,6 +42,11 @@ const VOTE: &[u8] = b"h/vote";
 const COMMITTED: &[u8] = b"h/committed";
 const PURGED: &[u8] = b"h/purged";
 
+/// How long another holder of the directory is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Time between two attempts to lock the directory.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
 /// A durable log in a directory of its own.
 #[derive(Debug)]
 pub struct SledLog {
@@ -55,7 +61,8 @@ pub struct SledLog {
 }
 
 impl SledLog {
-    /// Opens the log in `path`, creating the directory if needed, and checks that its entries have no gap.
+    /// Opens the log in `path`, creating the directory if needed, and checks that its entries have no gap. Waits up to
+    /// five seconds for a holder that is just leaving.
     ///
     /// # Errors
     /// [`StorageError::Damaged`] when the content contradicts itself, else [`StorageError::Io`].
@@ -72,14 +79,7 @@ impl SledLog {
     fn open_as_is(path: &Path) -> Result<Self, StorageError> {
         durable::create_directory(path)?;
         remove_partial_snapshots(path)?;
-        let tree = sled::Config::new()
-            .path(path)
-            .mode(sled::Mode::LowSpace)
-            .segment_size(SEGMENT_BYTES)
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None)
-            .open()
-            .map_err(|e| engine_error("open", path, &e))?;
+        let tree = open_tree(path)?;
         let db = path.join("db");
         let file = File::open(&db).map_err(|e| StorageError::io("open", &db, &e))?;
         durable::sync_directory(path)?;
@@ -216,6 +216,32 @@ impl SledLog {
             .apply_batch(batch)
             .map_err(|e| engine_error("write", &self.path, &e))?;
         self.sync()
+    }
+}
+
+/// sled on `path`. The lock of a store that was dropped a moment ago can outlive it: in the disk thread that drops the last
+/// handle, or in a child process between its fork and its exec, which has a copy of every open file.
+fn open_tree(path: &Path) -> Result<sled::Db, StorageError> {
+    let begin = Instant::now();
+    loop {
+        let opened = sled::Config::new()
+            .path(path)
+            .mode(sled::Mode::LowSpace)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None)
+            .open();
+        match opened {
+            Ok(tree) => return Ok(tree),
+            // sled has no kind of its own for this.
+            Err(error)
+                if error.to_string().contains("could not acquire lock")
+                    && begin.elapsed() < LOCK_WAIT =>
+            {
+                std::thread::sleep(LOCK_RETRY);
+            }
+            Err(error) => return Err(engine_error("open", path, &error)),
+        }
     }
 }
 

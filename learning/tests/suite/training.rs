@@ -34,15 +34,16 @@ fn run(job: &TrainJob) -> TrainOutcome {
     train(job, Backend::Cpu, &mut |_| {}, &AtomicBool::new(false)).unwrap()
 }
 
-/// One game's rows are learned until little but the targets' own entropy is left. The full acceptance (256 rows, within
-/// 0.05) is the example `overfit` in a release build; this keeps the gradient path honest in seconds.
+/// The rows of four games are learned until little but the targets' own entropy is left: the policy to within 0.05, and
+/// who won.
 #[test]
-fn one_game_is_learned_by_heart() {
+fn a_few_games_are_learned_by_heart() {
     let folder = tempfile::tempdir().unwrap();
     let mut job = training(
-        vec![segment(&job(hex8(), 1, 4, 1), folder.path(), "s")],
-        120,
+        vec![segment(&job(hex8(), 4, 4, 1), folder.path(), "s")],
+        600,
     );
+    job.settings.search_share = 0.0;
     job.settings.optimizer = OptimizerSettings {
         rate: 4e-3,
         warmup_steps: 10,
@@ -56,7 +57,7 @@ fn one_game_is_learned_by_heart() {
     let outcome = train(&job, Backend::Cpu, &mut progress, &AtomicBool::new(false)).unwrap();
     let gap = |losses: riftmesh_learning::loss::HeadLosses| losses.policy - losses.policy_entropy;
     let (before, after) = (gap(first.unwrap()), gap(outcome.training));
-    assert!(after < 0.35 * before, "policy gap {before} to {after}");
+    assert!(after < 0.05, "policy gap {before} to {after}");
     assert!(outcome.training.value < 0.2, "{:?}", outcome.training);
 }
 
