@@ -1,6 +1,6 @@
 //! The membership protocol as a pure state machine: inputs and the time go in, effects come out.
 //!
-//! [`Agent::step`] is the only door. The driver performs every [`Effect`] and owns sockets, timers and the disk. Two
+//! [`Agent::step`] is the only door. The driver performs every [`MeshEffect`] and owns sockets, timers and the disk. Two
 //! agents with one seed that see the same inputs at the same times do the same.
 //!
 //! foca does the probing and the spreading of news. Around it the agent adds joining and repair by push-pull,

@@ -24,9 +24,9 @@ pub enum Input {
         /// What it sent.
         payload: Bytes,
     },
-    /// A timer asked for by [`Effect::Schedule`] is due.
+    /// A timer asked for by [`MeshEffect::Schedule`] is due.
     Timer(TimerId),
-    /// A call came on the mesh lane; answered by [`Effect::Reply`] with the same ticket.
+    /// A call came on the mesh lane; answered by [`MeshEffect::Reply`] with the same ticket.
     Request {
         /// The caller.
         from: NodeId,
@@ -35,7 +35,7 @@ pub enum Input {
         /// What it asked.
         body: Bytes,
     },
-    /// The call of an [`Effect::Exchange`] was answered. A failed one needs no input.
+    /// The call of a [`MeshEffect::Exchange`] was answered. A failed one needs no input.
     Exchanged {
         /// The reply.
         body: Bytes,
@@ -47,7 +47,7 @@ pub enum Input {
         /// Which life of it.
         generation: u64,
     },
-    /// A new generation asked for by [`Effect::Renew`] is durable.
+    /// A new generation asked for by [`MeshEffect::Renew`] is durable.
     Renewed {
         /// The new generation.
         generation: u64,

@@ -238,7 +238,7 @@ fn open_tree(path: &Path) -> Result<sled::Db, StorageError> {
                 if error.to_string().contains("could not acquire lock")
                     && begin.elapsed() < LOCK_WAIT =>
             {
-                std::thread::sleep(LOCK_RETRY);
+                std::thread::park_timeout(LOCK_RETRY);
             }
             Err(error) => return Err(engine_error("open", path, &error)),
         }
