@@ -38,7 +38,7 @@ impl Default for LossWeights {
 /// Temperature of the softened policy.
 const SOFT_TEMPERATURE: f32 = 4.0;
 
-/// The heads whose losses are reported, in the order of [`BatchLoss::heads`].
+/// The heads whose losses are reported, in the order of `BatchLoss::heads`.
 pub const HEADS: usize = 6;
 
 /// Mean losses over rows, in nats (scores: mean squared error).

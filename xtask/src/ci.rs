@@ -17,7 +17,9 @@ pub fn run(root: &Path) -> anyhow::Result<()> {
     tidy::run(root)?;
 
     step("deny");
-    deny(root)
+    deny(root)?;
+
+    lint(root)
 }
 
 /// Clippy and the documentation, with every warning an error.

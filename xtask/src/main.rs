@@ -22,7 +22,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// What has to pass before a change lands, short of the tests and of `lint`: format, tidy, deny.
+    /// What has to pass before a change lands, short of the tests: format, tidy, deny, lint.
     Ci,
     /// Clippy and the documentation, with every warning an error.
     Lint,
