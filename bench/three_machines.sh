@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# The README's "Three machines by hand", literally: three voters and a worker, each in a network namespace of its own, then
+# the leader's link is cut and mended. Needs root, iproute2 and python3.
+#
+#     bench/three_machines.sh target/release/riftmesh
+set -u
+binary=$(realpath "${1:-target/release/riftmesh}")
+work=$(mktemp -d)
+seeds=10.0.0.1:7700,10.0.0.2:7700,10.0.0.3:7700
+machines="m1 m2 m3 m9"
+
+clean_up() {
+    pkill -INT -f "^$binary node run --dir data" && sleep 5
+    pkill -KILL -f "^$binary node run --dir data"
+    for machine in $machines; do ip netns del "$machine"; done
+    ip link del riftbridge
+    rm -rf "$work"
+}
+trap clean_up EXIT
+
+machine() { # name, address
+    ip netns add "$1"
+    ip link add "v$1" type veth peer name "e$1"
+    ip link set "v$1" master riftbridge up
+    ip link set "e$1" netns "$1"
+    ip -n "$1" addr add "$2/24" dev "e$1"
+    ip -n "$1" link set "e$1" up
+    ip -n "$1" link set lo up
+    mkdir "$work/$1" && cp "$work/cluster.credential" "$work/$1/"
+}
+
+node() { # machine, name, address, further options
+    (cd "$work/$1" && exec ip netns exec "$1" "$binary" node run --dir data --name "$2" \
+        --credential cluster.credential --listen "$3:7700" --seeds "$seeds" "${@:4}" >node.log 2>&1) &
+}
+
+on() { ip netns exec "$1" timeout 5 "$binary" "${@:2}"; }
+
+# The leader's name, if it is confirmed, as the worker's machine has it.
+leader() {
+    on m9 leader --json 2>/dev/null | python3 -c '
+import json, sys
+answer = json.load(sys.stdin)["answer"]
+print(answer["name"] if answer["confirmed"] else "")' 2>/dev/null
+}
+
+wait_for() { # what, seconds, command
+    local begin=$(date +%s%N)
+    until eval "$3"; do
+        if (( $(date +%s%N) - begin > $2 * 1000000000 )); then echo "FAILED  $1"; exit 1; fi
+        sleep 0.1
+    done
+    echo "ok      $1 after $(( ($(date +%s%N) - begin) / 1000000 )) ms"
+}
+
+ip link add riftbridge type bridge && ip link set riftbridge up || exit 1
+"$binary" cluster create --out "$work/cluster.credential" || exit 1
+machine m1 10.0.0.1; machine m2 10.0.0.2; machine m3 10.0.0.3; machine m9 10.0.0.9
+node m1 a 10.0.0.1 --bootstrap-expect 3
+node m2 b 10.0.0.2 --bootstrap-expect 3
+node m3 c 10.0.0.3 --bootstrap-expect 3
+node m9 w 10.0.0.9 --role worker
+
+wait_for "the worker's machine names the leader" 30 '[ -n "$(leader)" ]'
+on m9 status; on m9 quorum; on m9 members
+wait_for "a job is done" 60 'on m2 job list | grep -q " done "'
+
+old=$(leader)
+declare -A place=([a]=m1 [b]=m2 [c]=m3)
+ip link set "v${place[$old]}" down
+wait_for "a leader other than $old, which is cut off," 10 'new=$(leader); [ -n "$new" ] && [ "$new" != "$old" ]'
+on "${place[$old]}" leader
+[ $? -eq 2 ] && echo "ok      the one cut off says that it has no quorum" || { echo "FAILED  it claims a quorum"; exit 1; }
+ip link set "v${place[$old]}" up
+wait_for "the one cut off is back" 30 'on "${place[$old]}" quorum >/dev/null'
