@@ -21,14 +21,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         steps_max: argument(2, "800").parse()?,
         search_share: argument(3, "0.5").parse()?,
         batch: argument(5, "128").parse()?,
-        reuse_max: f64::MAX,
+        reuse_max: None,
+        window: None,
         validation_share: 0.2,
         validation_rows_max: 8_192,
         ..TrainSettings::default()
     };
     settings.optimizer.decay = argument(4, "0.0001").parse()?;
     settings.optimizer.rate = argument(6, "2e-3").parse()?;
-    settings.window.floor_rows = u64::MAX;
     settings.patience = u32::MAX;
     let job = TrainJob {
         configuration: argument(0, "hex8_2p").parse()?,

@@ -191,7 +191,7 @@ impl Loop {
     fn learn(&mut self, round: u64) -> Outcome<()> {
         let begin = Instant::now();
         let settings = TrainSettings {
-            reuse_max: self.reuse,
+            reuse_max: Some(self.reuse),
             search_share: self.search_share,
             ..TrainSettings::default()
         };

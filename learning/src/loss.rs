@@ -71,6 +71,28 @@ impl HeadLosses {
             + weights.soft * self.soft
     }
 
+    /// Every figure with its name.
+    pub fn named(&self) -> [(&'static str, f32); HEADS + 1] {
+        let Self {
+            policy,
+            value,
+            owner,
+            rank,
+            scores,
+            soft,
+            policy_entropy,
+        } = *self;
+        [
+            ("policy", policy),
+            ("value", value),
+            ("owner", owner),
+            ("rank", rank),
+            ("scores", scores),
+            ("soft", soft),
+            ("policy_entropy", policy_entropy),
+        ]
+    }
+
     /// Adds `share` of `other`, for means over batches.
     pub fn add(&mut self, other: &Self, share: f32) {
         self.policy += share * other.policy;

@@ -34,8 +34,9 @@ pub struct TrainSettings {
     pub batch: usize,
     /// Most steps of the run.
     pub steps_max: u64,
-    /// Most training rows used per row that is new since the parent (LEARNING 8: 4, in short runs 8).
-    pub reuse_max: f64,
+    /// Most training rows used per row that is new since the parent (4, in short runs 8); none where `steps_max` alone
+    /// decides because whoever ordered the run has counted the rows.
+    pub reuse_max: Option<f64>,
     /// The optimiser.
     pub optimizer: OptimizerSettings,
     /// Weights of the heads.
@@ -43,8 +44,8 @@ pub struct TrainSettings {
     /// Share of the search's root value in the value target, 0 to 1; the rest is the winner. Validation always uses the
     /// winner alone.
     pub search_share: f32,
-    /// How far back the run looks.
-    pub window: WindowSettings,
+    /// How far back the run looks; none where the segments given are the window.
+    pub window: Option<WindowSettings>,
     /// Share of the games kept for validation.
     pub validation_share: f64,
     /// Most rows the validation loss is measured on.
@@ -60,11 +61,11 @@ impl Default for TrainSettings {
         Self {
             batch: 128,
             steps_max: 1_000,
-            reuse_max: 4.0,
+            reuse_max: Some(4.0),
             optimizer: OptimizerSettings::default(),
             loss: LossWeights::default(),
             search_share: 0.5,
-            window: WindowSettings::default(),
+            window: Some(WindowSettings::default()),
             validation_share: 0.05,
             validation_rows_max: 512,
             validate_every: 200,
@@ -195,12 +196,15 @@ pub fn train(
 
 /// Steps the row budget allows. A fresh network may use every row there is.
 fn planned_steps(job: &TrainJob, data: &Data) -> u64 {
+    let Some(reuse) = job.settings.reuse_max else {
+        return job.settings.steps_max;
+    };
     let seen = job
         .parent
         .as_ref()
         .map_or(0, |parent| parent.manifest.data.rows_available);
     let fresh = data.range.rows_available.saturating_sub(seen);
-    let budget = fresh as f64 * job.settings.reuse_max / job.settings.batch as f64;
+    let budget = fresh as f64 * reuse / job.settings.batch as f64;
     (budget.ceil() as u64).clamp(1, job.settings.steps_max)
 }
 
@@ -225,7 +229,10 @@ fn load_data(job: &TrainJob) -> Result<Data, TrainError> {
         .iter()
         .map(|segment| segment.rows() as u64)
         .collect();
-    let used = job.settings.window.segments(&sizes);
+    let used = match &job.settings.window {
+        Some(window) => window.segments(&sizes),
+        None => segments.len(),
+    };
     let window = segments.split_off(segments.len() - used);
     let mut games = Vec::new();
     for segment in window {
@@ -430,26 +437,8 @@ fn mean(losses: &[HeadLosses]) -> Option<HeadLosses> {
 }
 
 fn metrics_of(prefix: &str, losses: &HeadLosses) -> BTreeMap<String, f64> {
-    let HeadLosses {
-        policy,
-        value,
-        owner,
-        rank,
-        scores,
-        soft,
-        policy_entropy,
-    } = *losses;
-    let named = [
-        ("policy", policy),
-        ("value", value),
-        ("owner", owner),
-        ("rank", rank),
-        ("scores", scores),
-        ("soft", soft),
-        ("policy_entropy", policy_entropy),
-    ];
+    let named = losses.named().into_iter();
     named
-        .into_iter()
         .map(|(name, loss)| (format!("{prefix}_{name}"), f64::from(loss)))
         .collect()
 }

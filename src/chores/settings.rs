@@ -1,6 +1,7 @@
 //! What the leader aims at: the numbers of the learning loop, by preset.
 
 use riftmesh_base::{ConfigurationName, Seed};
+use riftmesh_learning::window::WindowSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::job::payload::Beginner;
@@ -103,27 +104,13 @@ impl LoopSettings {
         }
     }
 
-    /// Rows of the training window when the ledger has `rows`: sublinear growth from the floor.
+    /// Rows of the training window when the ledger has `rows`. A scheduling choice that the leader makes once and writes
+    /// into the job as a list of segments, so floats are harmless here.
     pub fn window(&self, rows: u64) -> u64 {
-        if rows <= self.window_floor {
-            return rows;
-        }
-        // Only a scheduling choice, made once by the leader and written into the job: floats are harmless here.
-        let growth = (rows as f64 / self.window_floor as f64).powf(0.7);
-        (self.window_floor as f64 * growth) as u64
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_window_grows_slower_than_the_data() {
-        let settings = LoopSettings::preset(Preset::Tiny, "hex8_2p".parse().unwrap(), Seed(1));
-        assert_eq!(settings.window(5_000), 5_000);
-        assert_eq!(settings.window(20_000), 20_000);
-        let later = settings.window(80_000);
-        assert!((40_000..60_000).contains(&later), "{later}");
+        let window = WindowSettings {
+            floor_rows: self.window_floor,
+            ..WindowSettings::default()
+        };
+        window.rows(rows)
     }
 }

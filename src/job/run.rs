@@ -181,15 +181,11 @@ impl Bench<'_> {
     }
 
     fn train(&self, order: &TrainOrder, progress: &mut Progress<'_>) -> Result<Made, JobError> {
-        let mut parent = order
+        let parent = order
             .parent
             .map(|model| self.checkpoint(&model))
             .transpose()?;
         let optimizer = parent.as_ref().and_then(|parent| self.optimizer(parent));
-        if let Some(parent) = &mut parent {
-            // The leader has budgeted the steps by the rows in the whole ledger; this job sees only a window of it.
-            parent.manifest.data.rows_available = 0;
-        }
         let job = TrainJob {
             configuration: self.configuration,
             shape: net_shape(&order.shape)?,
@@ -204,7 +200,9 @@ impl Bench<'_> {
             settings: TrainSettings {
                 batch: order.batch as usize,
                 steps_max: order.steps,
-                reuse_max: f64::MAX,
+                // The leader has chosen the window and counted the rows of the whole ledger, of which this job sees a part.
+                reuse_max: None,
+                window: None,
                 ..TrainSettings::default()
             },
             revision: REVISION.to_owned(),

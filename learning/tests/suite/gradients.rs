@@ -7,7 +7,7 @@ use riftmesh_base::Seed;
 use riftmesh_learning::evaluator::dims_of;
 use riftmesh_learning::frame::Frame;
 use riftmesh_learning::gradient::{BurnGradient, GradientEngine};
-use riftmesh_learning::loss::{HeadLosses, LossWeights};
+use riftmesh_learning::loss::LossWeights;
 use riftmesh_learning::rows::TrainingRow;
 use riftmesh_learning::window::{RowStream, WindowGame};
 use riftmesh_learning::{CpuGradient, NetShape, Weights};
@@ -44,19 +44,6 @@ fn norm(values: impl Iterator<Item = f32>) -> f64 {
         .sqrt()
 }
 
-fn heads(losses: &HeadLosses) -> [f32; 7] {
-    let HeadLosses {
-        policy,
-        value,
-        owner,
-        rank,
-        scores,
-        soft,
-        policy_entropy,
-    } = *losses;
-    [policy, value, owner, rank, scores, soft, policy_entropy]
-}
-
 /// Compares losses and the gradient of every tensor with burn's.
 ///
 /// Losses are sums of some thousand terms: 1e-5 is a few dozen roundings of f32. A tensor's gradient sums over rows and
@@ -71,16 +58,13 @@ fn assert_agreement(configuration: Configuration, weights: &Weights, rows: &[Tra
     let mut theirs = BurnGradient::new(frame, &Device::flex());
     let (our_losses, our_gradient) = ours.gradient(weights, rows, &loss);
     let (their_losses, their_gradient) = theirs.gradient(weights, rows, &loss);
-    for (ours, theirs) in heads(&our_losses).into_iter().zip(heads(&their_losses)) {
+    for ((head, ours), (_, theirs)) in our_losses.named().into_iter().zip(their_losses.named()) {
         assert!(
             (ours - theirs).abs() <= 1e-5 * theirs.abs(),
-            "{our_losses:?} {their_losses:?}"
+            "{head}: {ours} {theirs}"
         );
     }
-    assert_eq!(
-        heads(&ours.losses(weights, rows, &loss)),
-        heads(&our_losses)
-    );
+    assert_eq!(ours.losses(weights, rows, &loss), our_losses);
     let floor = 1e-3 * norm(their_gradient.iter().copied());
     let mut worst = (0.0, "");
     for tensor in weights.layout.tensors() {

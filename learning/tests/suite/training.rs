@@ -7,6 +7,7 @@ use riftmesh_base::Seed;
 use riftmesh_learning::checkpoint::{Checkpoint, optimizer_from_bytes};
 use riftmesh_learning::optimizer::OptimizerSettings;
 use riftmesh_learning::train::{TrainError, TrainJob, TrainOutcome, TrainSettings, train};
+use riftmesh_learning::window::WindowSettings;
 use riftmesh_learning::{Backend, NetShape};
 
 use crate::common::{hex8, job, segment};
@@ -22,7 +23,7 @@ fn training(segments: Vec<PathBuf>, steps: u64) -> TrainJob {
         settings: TrainSettings {
             batch: 32,
             steps_max: steps,
-            reuse_max: 1e6,
+            reuse_max: None,
             validation_share: 0.0,
             ..TrainSettings::default()
         },
@@ -79,7 +80,7 @@ fn training_is_reproducible_and_resumes() {
         parent.manifest.weights,
     );
     let mut more = training(segments.clone(), 2);
-    more.settings.reuse_max = 1e6;
+    more.settings.reuse_max = Some(1e6);
     more.optimizer = Some(state.unwrap());
     more.parent = Some(parent);
     // A second segment makes new rows; without any the run takes a single step.
@@ -91,6 +92,25 @@ fn training_is_reproducible_and_resumes() {
     assert_eq!(manifest.parent, Some(first.checkpoint.manifest.weights));
     assert_eq!(manifest.data.segments, 2);
     assert_eq!(resumed.checkpoint, run(&more).checkpoint);
+}
+
+/// Segments that were given as the window all train; a run that has to choose takes the newest.
+#[test]
+fn a_window_given_is_not_cut_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let segments = ["a", "b"].map(|name| {
+        let seed = u64::from(name.as_bytes()[0]);
+        segment(&job(hex8(), 1, 2, seed), folder.path(), name)
+    });
+    let mut order = training(segments.to_vec(), 1);
+    let segments_used = |order: &TrainJob| run(order).checkpoint.manifest.data.segments;
+    order.settings.window = Some(WindowSettings {
+        floor_rows: 1,
+        power: 0.0,
+    });
+    assert_eq!(segments_used(&order), 1);
+    order.settings.window = None;
+    assert_eq!(segments_used(&order), 2);
 }
 
 /// A run without anything to learn says why instead of shipping a network.
