@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use riftmesh_base::{BlobHash, Clock, LogIndex, Millis, NodeId, Seed, SystemClock};
-use riftmesh_statemachine::job::{DeviceNeed, JobKind, JobSpec, Needs, RetryPolicy};
+use riftmesh_base::{BlobHash, Clock, LogIndex, NodeId, Seed, SystemClock};
+use riftmesh_statemachine::job::{JobKind, JobSpec};
 use riftmesh_statemachine::{Body, Command, Effect, Origin, Reply};
 use riftmesh_storage::{LogEngine, LogHead, LogOp, MemoryLog, MemorySnapshots, StorageError};
 use riftmesh_transport::memory::MemoryNetwork;
@@ -55,24 +55,8 @@ fn address(i: u64) -> SocketAddr {
 }
 
 fn job(payload: usize) -> JobSpec {
-    JobSpec {
-        kind: JobKind::Selfplay,
-        configuration: "hex8_2p".parse().unwrap(),
-        payload: "x".repeat(payload),
-        priority: 5,
-        unique_key: None,
-        after: Vec::new(),
-        not_before: Millis(0),
-        needs: Needs {
-            slots: 1,
-            device: DeviceNeed::Any,
-        },
-        retry: RetryPolicy {
-            attempts_max: 3,
-            backoff: Millis(1),
-            backoff_max: Millis(1),
-        },
-    }
+    let configuration = "hex8_2p".parse().unwrap();
+    JobSpec::plain(JobKind::Selfplay, configuration, "x".repeat(payload))
 }
 
 fn submit(jobs: usize, payload: usize) -> Command {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use riftmesh_base::{BlobHash, Millis};
-use riftmesh_statemachine::job::{DeviceNeed, JobKind, JobSpec, Needs, Player, RetryPolicy};
+use riftmesh_statemachine::job::{JobKind, JobSpec, Player, RetryPolicy};
 
 use super::settings::LoopSettings;
 use crate::job::payload::{Payload, TrainOrder};
@@ -340,22 +340,14 @@ fn job(
     key: String,
 ) -> JobSpec {
     JobSpec {
-        kind,
-        configuration: settings.configuration.clone(),
-        payload: payload.to_json(),
         priority,
         unique_key: Some(key),
-        after: Vec::new(),
-        not_before: Millis(0),
-        needs: Needs {
-            slots: 1,
-            device: DeviceNeed::Any,
-        },
         retry: RetryPolicy {
             attempts_max: 5,
             backoff: Millis(2_000),
             backoff_max: Millis(30_000),
         },
+        ..JobSpec::plain(kind, settings.configuration.clone(), payload.to_json())
     }
 }
 

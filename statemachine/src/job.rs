@@ -106,6 +106,35 @@ pub struct JobSpec {
     pub retry: RetryPolicy,
 }
 
+impl JobSpec {
+    /// A job without particular wishes: priority 100, one slot on any device, ready at once, three attempts a second and
+    /// more apart.
+    pub fn plain(
+        kind: JobKind,
+        configuration: ConfigurationName,
+        payload: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind,
+            configuration,
+            payload: payload.into(),
+            priority: 100,
+            unique_key: None,
+            after: Vec::new(),
+            not_before: Millis(0),
+            needs: Needs {
+                slots: 1,
+                device: DeviceNeed::Any,
+            },
+            retry: RetryPolicy {
+                attempts_max: 3,
+                backoff: Millis::from_secs(1),
+                backoff_max: Millis::from_secs(60),
+            },
+        }
+    }
+}
+
 /// One grant of a job to a session. Everything the worker says about the job carries the token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {

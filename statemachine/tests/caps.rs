@@ -9,7 +9,7 @@ use riftmesh_base::{LogIndex, Millis};
 use riftmesh_statemachine::bounds::{
     CLASSES_MAX, LOCKS_MAX, SETTING_CHANGES_KEPT, SETTINGS_MAX, TENANTS_MAX,
 };
-use riftmesh_statemachine::job::{DeviceNeed, JobKind, JobSpec, Needs, RetryPolicy};
+use riftmesh_statemachine::job::{JobKind, JobSpec};
 use riftmesh_statemachine::lock::LockVerb;
 use riftmesh_statemachine::setting::{Expected, SettingWrite};
 use riftmesh_statemachine::terms::{JobRequest, TenantShare, Terms};
@@ -58,24 +58,7 @@ fn setting(number: usize, value: Option<&str>) -> Body {
 }
 
 fn job(terms: Terms) -> Body {
-    let spec = JobSpec {
-        kind: JobKind::Selfplay,
-        configuration: "hex8_2p".parse().unwrap(),
-        payload: String::new(),
-        priority: 0,
-        unique_key: None,
-        after: Vec::new(),
-        not_before: Millis(0),
-        needs: Needs {
-            slots: 1,
-            device: DeviceNeed::Any,
-        },
-        retry: RetryPolicy {
-            attempts_max: 1,
-            backoff: Millis(0),
-            backoff_max: Millis(0),
-        },
-    };
+    let spec = JobSpec::plain(JobKind::Selfplay, "hex8_2p".parse().unwrap(), "");
     let jobs = vec![JobRequest { spec, terms }];
     Body::SubmitWith { jobs }
 }

@@ -2,9 +2,7 @@
 
 use riftmesh_base::{BlobHash, ConfigurationName, JobId, Millis, NodeId, SessionId, Token};
 use riftmesh_statemachine::Body;
-use riftmesh_statemachine::job::{
-    DeviceNeed, JobKind, JobRecord, JobSpec, Needs, Output, RetryPolicy, SegmentRecord,
-};
+use riftmesh_statemachine::job::{JobKind, JobRecord, JobSpec, Output, RetryPolicy, SegmentRecord};
 use riftmesh_statemachine::roster::{NodeRecord, Role};
 
 /// Games that every job of the worlds makes.
@@ -24,22 +22,12 @@ pub fn configuration() -> ConfigurationName {
 /// A submission of one job that carries `marker`, a number no other submission carries.
 pub fn submission(marker: u64) -> Body {
     let spec = JobSpec {
-        kind: JobKind::Selfplay,
-        configuration: configuration(),
-        payload: marker.to_string(),
-        priority: 100,
-        unique_key: None,
-        after: Vec::new(),
-        not_before: Millis(0),
-        needs: Needs {
-            slots: 1,
-            device: DeviceNeed::Any,
-        },
         retry: RetryPolicy {
             attempts_max: 3,
             backoff: Millis(100),
             backoff_max: Millis(1_000),
         },
+        ..JobSpec::plain(JobKind::Selfplay, configuration(), marker.to_string())
     };
     Body::Submit { jobs: vec![spec] }
 }

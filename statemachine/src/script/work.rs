@@ -1,33 +1,15 @@
 //! The verbs about work to be done and those who offer to do it.
 
-use riftmesh_base::Millis;
-
 use crate::command::Body;
-use crate::job::{DeviceNeed, JobSpec, Needs, RetryPolicy};
+use crate::job::{DeviceNeed, JobSpec};
 use crate::terms::{AfterPolicy, JobRequest, KeyScope, Offer, TenantShare, Terms};
 
 use super::parse::{Words, parse, parse_time};
 
 /// A plain `Submit` unless the job has terms of its own.
 pub(super) fn parse_submit(words: &mut Words<'_>) -> Result<Body, String> {
-    let mut spec = JobSpec {
-        kind: words.parse("a kind of job")?,
-        configuration: words.configuration()?,
-        payload: "{}".to_owned(),
-        priority: 100,
-        unique_key: None,
-        after: Vec::new(),
-        not_before: Millis(0),
-        needs: Needs {
-            slots: 1,
-            device: DeviceNeed::Any,
-        },
-        retry: RetryPolicy {
-            attempts_max: 3,
-            backoff: Millis::from_secs(1),
-            backoff_max: Millis::from_secs(60),
-        },
-    };
+    let kind = words.parse("a kind of job")?;
+    let mut spec = JobSpec::plain(kind, words.configuration()?, "{}");
     let mut terms = Terms::default();
     let mut copies = 1;
     loop {
