@@ -66,6 +66,21 @@ pub struct Envelope<T> {
     pub answer: T,
 }
 
+impl<T> Envelope<T> {
+    /// Around an answer of a node that has no state of its own to give an index and a term of.
+    pub fn without_state(node: NodeId, name: &str, mode: ReadMode, answer: T) -> Self {
+        Self {
+            node,
+            name: name.to_owned(),
+            mode,
+            applied_index: None,
+            term: None,
+            leader_contact_ms: None,
+            answer,
+        }
+    }
+}
+
 /// How fresh an answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -12,7 +12,7 @@ use riftmesh_statemachine::setting::{SettingChange, SettingRecord};
 use riftmesh_transport::link::BoxFuture;
 use serde::Serialize;
 
-use super::http::AnswerError;
+use super::http::{AnswerError, to_json};
 use super::mesh::SharedMesh;
 use super::progress;
 use crate::answers::{Envelope, ModelAnswer, Query, ReadMode};
@@ -156,8 +156,7 @@ impl Answers {
             leader_contact_ms: status.quorum_ack_age.map(|age| age.0),
             answer,
         };
-        serde_json::to_string(&envelope)
-            .map_err(|error| AnswerError::Unavailable(error.to_string()))
+        to_json(&envelope)
     }
 
     fn facts(&self) -> StateFacts {

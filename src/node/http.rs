@@ -13,10 +13,10 @@ use axum::{Json, Router};
 use riftmesh_base::JobId;
 use riftmesh_statemachine::job::JobKind;
 use riftmesh_transport::link::BoxFuture;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::answers::{MatchRequest, Query};
+use crate::answers::{Envelope, MatchRequest, Query};
 use crate::orders::OrderRequest;
 
 /// Jobs in one list at most.
@@ -59,6 +59,14 @@ pub enum AnswerError {
     /// Nobody who could know can be reached now.
     #[error("{0}")]
     Unavailable(String),
+}
+
+/// An answer as the text that goes over the wire.
+///
+/// # Errors
+/// [`AnswerError::Unavailable`] when it has no JSON form.
+pub fn to_json<T: Serialize>(envelope: &Envelope<T>) -> Result<String, AnswerError> {
+    serde_json::to_string(envelope).map_err(|error| AnswerError::Unavailable(error.to_string()))
 }
 
 impl IntoResponse for AnswerError {

@@ -8,7 +8,7 @@ use riftmesh_statemachine::reply::Reply;
 use riftmesh_transport::link::BoxFuture;
 use serde::Serialize;
 
-use super::http::{AnswerError, MatchDesk};
+use super::http::{AnswerError, MatchDesk, to_json};
 use crate::answers::{Envelope, MatchRequest, ReadMode};
 use crate::chores::plan::versus;
 use crate::chores::settings::LoopSettings;
@@ -135,17 +135,10 @@ impl Desk {
     }
 
     fn wrap<T: Serialize>(&self, answer: T) -> Result<String, AnswerError> {
-        let envelope = Envelope {
-            node: self.node,
-            name: self.name.clone(),
-            mode: ReadMode::Linearizable,
-            applied_index: None,
-            term: None,
-            leader_contact_ms: None,
-            answer,
-        };
-        serde_json::to_string(&envelope)
-            .map_err(|error| AnswerError::Unavailable(error.to_string()))
+        let mode = ReadMode::Linearizable;
+        to_json(&Envelope::without_state(
+            self.node, &self.name, mode, answer,
+        ))
     }
 }
 

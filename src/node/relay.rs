@@ -8,7 +8,7 @@ use riftmesh_transport::link::BoxFuture;
 use serde::Serialize;
 
 use super::cluster_view::from_mesh;
-use super::http::{AnswerError, Answerer};
+use super::http::{AnswerError, Answerer, to_json};
 use super::mesh::{MeshMember, MeshState, SharedMesh};
 use crate::answers::{
     Envelope, Health, JobCounts, LeaderAnswer, Query, QuorumAnswer, ReadMode, StatusAnswer,
@@ -88,17 +88,10 @@ impl Relay {
     }
 
     fn wrap<T: Serialize>(&self, answer: T) -> Result<String, AnswerError> {
-        let envelope = Envelope {
-            node: self.node,
-            name: self.name.clone(),
-            mode: ReadMode::Gossip,
-            applied_index: None,
-            term: None,
-            leader_contact_ms: None,
-            answer,
-        };
-        serde_json::to_string(&envelope)
-            .map_err(|error| AnswerError::Unavailable(error.to_string()))
+        let mode = ReadMode::Gossip;
+        to_json(&Envelope::without_state(
+            self.node, &self.name, mode, answer,
+        ))
     }
 }
 
