@@ -12,24 +12,28 @@ in the same directory, which is then resumed. Ends with one JSON object on stdou
 import argparse, json, os, random, re, signal, subprocess, sys, tempfile, time, urllib.request
 
 PORT = 7800
+NAMES = ("v1", "v2", "v3", "w1")  # node i answers HTTP on PORT + i
+
+
+def envelope(path, port):
+    """What one node answers, with who it is."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
+            return json.load(answer)
+    except OSError:
+        return None
 
 
 def ask(path, ports):
     """The first answer of any node, without its envelope."""
-    for port in ports:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
-                return json.load(answer)["answer"]
-        except OSError:
-            continue
-    return None
+    return next((found["answer"] for port in ports if (found := envelope(path, port))), None)
 
 
 class Run:
     def __init__(self, options):
         self.options = options
         self.data = os.path.join(options.dir or tempfile.mkdtemp(prefix="plugs-"), "data")
-        self.ports = range(PORT, PORT + 4)
+        self.ports = range(PORT, PORT + len(NAMES))
         self.random = random.Random(options.seed)
         self.memory, self.failed, self.notes = {}, [], []
 
@@ -101,16 +105,22 @@ class Run:
 
     def kill_node(self, name, why):
         before = self.members()
-        was, session = self.leader(), before.get(name, {}).get("session")
-        os.kill(self.node(name), signal.SIGKILL)
+        was, pid = self.leader(), self.node(name)
+        os.kill(pid, signal.SIGKILL)
         lead = was and was[0] == name
         found, took = self.wait(20, lambda: (now := self.leader()) and (not lead or now[1] > was[1]) and now)
         self.check(found and took <= 3, f"{why} {name} killed: leader {was} -> {found} after {took:.2f} s")
-        back = lambda: (m := self.members().get(name)) and m["state"] == "up" and (
-            m.get("session") != session or not session) and m
-        found, took = self.wait(60, back)
+        found, took = self.wait(60, lambda: self.back(name, pid, before[name]))
         same = found and found["node"] == before[name]["node"]
         self.check(same, f"{name} is back under its id after {took:.1f} s")
+
+    def back(self, name, killed, before):
+        """What the node says of itself once another process answers for it and, if it works, holds another session."""
+        if self.node(name) in (None, killed):
+            return None
+        member = self.members().get(name, {})
+        again = before.get("session") is None or member.get("session") not in (None, before["session"])
+        return member.get("state") == "up" and again and envelope("/v1/status", PORT + NAMES.index(name))
 
     def pull(self, plug):
         if not self.wait(60, self.leader)[0]:
@@ -119,7 +129,7 @@ class Run:
         if plug == "leader":
             self.kill_node(leader, "leader")
         elif plug == "follower":
-            self.kill_node(self.random.choice([n for n in ("v1", "v2", "v3") if n != leader]), "follower")
+            self.kill_node(self.random.choice([n for n in NAMES[:3] if n != leader]), "follower")
         elif plug == "worker":
             self.kill_node("w1", "worker")
         else:
