@@ -49,10 +49,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// The folder above this crate's.
+/// The folder above this crate's: where cargo runs it from, and not where it was compiled, which may be another checkout
+/// that shares the target directory.
 fn repository_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("."))
-        .to_path_buf()
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let package = package.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+    package.parent().unwrap_or(Path::new(".")).to_path_buf()
 }
