@@ -75,14 +75,14 @@ pub struct Manifest {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// A file could not be read or written.
-    #[error("cannot {act} {}: {source}", path.display())]
+    #[error("cannot {act} {}: {reason}", path.display())]
     Io {
         /// `read` or `write`.
         act: &'static str,
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A file is larger than any checkpoint can be.
     #[error("{what} has {found} bytes, more than the {limit} allowed")]
@@ -402,10 +402,10 @@ fn bounded(what: &'static str, found: u64, limit: usize) -> Result<(), Checkpoin
 }
 
 fn read_bounded(path: &Path, what: &'static str, limit: usize) -> Result<Vec<u8>, CheckpointError> {
-    let io = |source| CheckpointError::Io {
+    let io = |reason| CheckpointError::Io {
         act: "read",
         path: path.to_owned(),
-        source,
+        reason,
     };
     bounded(what, fs::metadata(path).map_err(io)?.len(), limit)?;
     fs::read(path).map_err(io)
@@ -416,10 +416,10 @@ fn read_bounded(path: &Path, what: &'static str, limit: usize) -> Result<Vec<u8>
 /// # Errors
 /// [`CheckpointError::Io`].
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let io = |source| CheckpointError::Io {
+    let io = |reason| CheckpointError::Io {
         act: "write",
         path: path.to_owned(),
-        source,
+        reason,
     };
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".part");

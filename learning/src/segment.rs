@@ -41,14 +41,14 @@ struct Footer {
 #[derive(Debug, thiserror::Error)]
 pub enum SegmentError {
     /// A file could not be read or written; the machine is at fault and nothing is said about the data.
-    #[error("cannot {act} {}: {source}", path.display())]
+    #[error("cannot {act} {}: {reason}", path.display())]
     Io {
         /// `read`, `write` or `finish`.
         act: &'static str,
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// Larger than any segment can be; refused unread.
     #[error("the segment has {0} bytes, more than the {BLOB_BYTES_MAX} allowed")]
@@ -107,10 +107,10 @@ impl SegmentWriter {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".part");
         let temporary = PathBuf::from(temporary);
-        let file = File::create(&temporary).map_err(|source| SegmentError::Io {
+        let file = File::create(&temporary).map_err(|reason| SegmentError::Io {
             act: "write",
             path: temporary.clone(),
-            source,
+            reason,
         })?;
         let mut writer = Self {
             path: path.to_owned(),
@@ -158,10 +158,10 @@ impl SegmentWriter {
         trailer.extend_from_slice(&SEGMENT_VERSION.to_le_bytes());
         trailer.extend_from_slice(&start.to_le_bytes());
         self.append(&trailer)?;
-        let finish = |source| SegmentError::Io {
+        let finish = |reason| SegmentError::Io {
             act: "finish",
             path: self.path.clone(),
-            source,
+            reason,
         };
         self.file.sync_all().map_err(finish)?;
         fs::rename(&self.temporary, &self.path).map_err(finish)?;
@@ -176,10 +176,10 @@ impl SegmentWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<(), SegmentError> {
         self.file
             .write_all(bytes)
-            .map_err(|source| SegmentError::Io {
+            .map_err(|reason| SegmentError::Io {
                 act: "write",
                 path: self.temporary.clone(),
-                source,
+                reason,
             })?;
         self.hasher.update(bytes);
         self.length += bytes.len() as u64;
@@ -204,10 +204,10 @@ impl Segment {
     /// # Errors
     /// [`SegmentError`].
     pub fn read(path: &Path) -> Result<Self, SegmentError> {
-        let io = |source| SegmentError::Io {
+        let io = |reason| SegmentError::Io {
             act: "read",
             path: path.to_owned(),
-            source,
+            reason,
         };
         let length = fs::metadata(path).map_err(io)?.len();
         if length > BLOB_BYTES_MAX {
