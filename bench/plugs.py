@@ -33,6 +33,7 @@ class Run:
     def __init__(self, options):
         self.options = options
         self.data = os.path.join(options.dir or tempfile.mkdtemp(prefix="plugs-"), "data")
+        os.makedirs(os.path.dirname(self.data), exist_ok=True)
         self.ports = range(PORT, PORT + len(NAMES))
         self.random = random.Random(options.seed)
         self.memory, self.failed, self.notes = {}, [], []
@@ -115,12 +116,15 @@ class Run:
         self.check(same, f"{name} is back under its id after {took:.1f} s")
 
     def back(self, name, killed, before):
-        """What the node says of itself once another process answers for it and, if it works, holds another session."""
+        """Who the node is, once another process runs for it: a voter says so itself, a worker by opening another session."""
         if self.node(name) in (None, killed):
             return None
         member = self.members().get(name, {})
-        again = before.get("session") is None or member.get("session") not in (None, before["session"])
-        return member.get("state") == "up" and again and envelope("/v1/status", PORT + NAMES.index(name))
+        if member.get("state") != "up":
+            return None
+        if before.get("session") is None:
+            return envelope("/v1/status", PORT + NAMES.index(name))
+        return member.get("session") not in (None, before["session"]) and member
 
     def pull(self, plug):
         if not self.wait(60, self.leader)[0]:
