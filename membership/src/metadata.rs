@@ -3,7 +3,7 @@
 //! Descriptions travel whole as foca's custom broadcasts: they are small (at most 256 bytes), so a digest with a
 //! second round trip for the body would only add a way to be late. Newcomers get all of them in the first exchange.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -111,12 +111,38 @@ pub(crate) enum AnnouncementError {
     Metadata(#[from] MetadataError),
 }
 
-/// The newest announcement of each node. Shared between the agent and foca, which hands in what gossip brings.
+/// The newest announcement of each node.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    pub(crate) nodes: BTreeMap<NodeId, Announcement>,
+    /// Counts what was learned, so that a reader can tell that nothing was.
+    pub(crate) changes: u64,
+    /// Announced at the last clearing by nodes that were not members.
+    strangers: BTreeSet<NodeId>,
+}
+
+impl Book {
+    /// Forgets what nodes said that are not members and were not at the last clearing either. An announcement may arrive
+    /// before the news that its node exists; without an end, the book would fill with nodes that are gone for good.
+    pub(crate) fn clear_strangers(&mut self, is_member: impl Fn(NodeId) -> bool) {
+        let strangers: BTreeSet<_> = self
+            .nodes
+            .keys()
+            .copied()
+            .filter(|node| !is_member(*node))
+            .collect();
+        self.nodes
+            .retain(|node, _| !(strangers.contains(node) && self.strangers.contains(node)));
+        self.strangers = strangers;
+    }
+}
+
+/// The book, shared between the agent and foca, which hands in what gossip brings.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Announcements(Arc<Mutex<BTreeMap<NodeId, Announcement>>>);
+pub(crate) struct Announcements(Arc<Mutex<Book>>);
 
 impl Announcements {
-    pub(crate) fn book(&self) -> MutexGuard<'_, BTreeMap<NodeId, Announcement>> {
+    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -124,13 +150,14 @@ impl Announcements {
     fn learn(&self, announcement: Announcement) -> Result<bool, MetadataError> {
         announcement.metadata.check()?;
         let mut book = self.book();
-        let known = book.get(&announcement.node);
+        let known = book.nodes.get(&announcement.node);
         let is_news = match known {
             Some(known) => announcement.age() > known.age(),
-            None => book.len() < NODES_MAX,
+            None => book.nodes.len() < NODES_MAX,
         };
         if is_news {
-            book.insert(announcement.node, announcement);
+            book.nodes.insert(announcement.node, announcement);
+            book.changes += 1;
         }
         Ok(is_news)
     }
@@ -138,8 +165,11 @@ impl Announcements {
     /// Keeps those of `announcements` that are news and gives their bytes, to be spread further.
     pub(crate) fn select_news(&self, announcements: Vec<Announcement>) -> Vec<Vec<u8>> {
         let book = self.book();
-        let is_news =
-            |a: &Announcement| book.get(&a.node).is_none_or(|known| a.age() > known.age());
+        let is_news = |a: &Announcement| {
+            book.nodes
+                .get(&a.node)
+                .is_none_or(|known| a.age() > known.age())
+        };
         announcements
             .iter()
             .filter(|a| is_news(a))
@@ -212,7 +242,21 @@ mod tests {
         );
         assert!(receive(&announcement(6, 0, &"x".repeat(65))).is_err());
         assert!(book.receive_item(b"junk", None).is_err());
-        assert_eq!(book.book()[&NodeId(1)].metadata.name, "new");
+        assert_eq!(book.book().nodes[&NodeId(1)].metadata.name, "new");
+    }
+
+    /// What a node said is forgotten once it is no member at two clearings, so that newcomers always find room.
+    #[test]
+    fn the_gone_make_room() {
+        let announcements = Announcements::default();
+        announcements.learn(announcement(1, 0, "gone")).unwrap();
+        announcements.book().clear_strangers(|_| false);
+        assert_eq!(announcements.book().nodes.len(), 1, "it may be joining");
+        announcements.book().clear_strangers(|_| true);
+        announcements.book().clear_strangers(|_| false);
+        assert_eq!(announcements.book().nodes.len(), 1, "it was a member");
+        announcements.book().clear_strangers(|_| false);
+        assert_eq!(announcements.book().nodes.len(), 0);
     }
 
     /// The largest description leaves room for gossip in a datagram.

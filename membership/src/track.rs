@@ -2,12 +2,48 @@
 
 use std::collections::BTreeMap;
 
+use foca::State;
 use riftmesh_base::{Millis, NodeId};
 
 use crate::effect::MeshEvent;
 use crate::identity::NodeIdentity;
 use crate::metadata::Announcement;
 use crate::view::{NodeState, NodeView};
+
+/// What the view was last made from. Most steps of the protocol change nothing, and this tells so without looking up
+/// every member.
+#[derive(Debug, Default)]
+pub(crate) struct Glance {
+    own: Option<(NodeIdentity, bool)>,
+    announced: u64,
+    members: Vec<(NodeIdentity, State)>,
+}
+
+impl Glance {
+    /// Whether nothing has changed since the last call: who this node is and whether it left, the number of announcements
+    /// learned, and the members.
+    pub(crate) fn is_still(
+        &mut self,
+        own: (NodeIdentity, bool),
+        announced: u64,
+        members: impl ExactSizeIterator<Item = (NodeIdentity, State)>,
+    ) -> bool {
+        let count = members.len();
+        let mut still =
+            (self.own, self.announced, self.members.len()) == (Some(own), announced, count);
+        (self.own, self.announced) = (Some(own), announced);
+        self.members.truncate(count);
+        for (at, member) in members.enumerate() {
+            match self.members.get_mut(at) {
+                Some(before) if *before == member => continue,
+                Some(before) => *before = member,
+                None => self.members.push(member),
+            }
+            still = false;
+        }
+        still
+    }
+}
 
 /// The dated view that readers get.
 #[derive(Debug, Default)]

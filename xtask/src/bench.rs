@@ -24,6 +24,10 @@ const PROGRAMS: &[Program] = &[
         example: "playouts",
     },
     Program {
+        folder: "tests",
+        example: "mesh_simulation",
+    },
+    Program {
         folder: "raft",
         example: "commit_bench",
     },

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::world::metadata;
+use super::metadata;
 use crate::{GenerationFile, Membership, MembershipSettings, MembershipView, NodeState};
 
 const PATIENCE: Duration = Duration::from_secs(20);

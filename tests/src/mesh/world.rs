@@ -2,19 +2,18 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use riftmesh_base::limits::DATAGRAM_BYTES_MAX;
 use riftmesh_base::{Millis, NodeId, Seed};
-use riftmesh_transport::Target;
-
-use crate::{
+use riftmesh_membership::{
     AdvertisedRole, Agent, Input, MembershipSettings, MeshEffect, MeshEvent, NodeIdentity,
     NodeMetadata, NodeState,
 };
+use riftmesh_transport::Target;
 
 /// What is on its way to an agent.
 enum Delivery {
@@ -51,6 +50,14 @@ impl Ord for Event {
     }
 }
 
+/// How an agent last said that a node looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    generation: u64,
+    state: NodeState,
+    described: bool,
+}
+
 struct Station {
     agent: Agent,
     /// The incarnation of the process: which start of the node this is.
@@ -60,17 +67,25 @@ struct Station {
 
 /// All agents, and what happens next.
 pub struct World {
+    /// The virtual clock.
     pub now: Millis,
+    /// What agents are started with.
     pub settings: MembershipSettings,
+    /// Share of the datagrams that are lost.
     pub loss: f64,
-    /// Bytes and datagrams sent, for the figures.
+    /// Bytes sent, calls included, for the figures.
     pub bytes: u64,
+    /// Datagrams sent.
     pub datagrams: u64,
     /// Whether hosts of dead processes answer "port closed".
     pub hosts_answer: bool,
     /// Each change some agent noticed: when, who, what.
     pub events: Vec<(Millis, NodeId, MeshEvent)>,
+    /// Directions in which nothing gets through: (from, to).
     pub cut: BTreeSet<(NodeId, NodeId)>,
+    /// Of each node, how each observer sees it.
+    standings: BTreeMap<NodeId, BTreeMap<NodeId, Standing>>,
+    doors: BTreeMap<SocketAddr, NodeIdentity>,
     stations: BTreeMap<NodeId, Station>,
     seeds: Vec<SocketAddr>,
     queue: BinaryHeap<Reverse<Event>>,
@@ -80,10 +95,12 @@ pub struct World {
     transcript: Option<String>,
 }
 
+/// Where a node lives unless it is started elsewhere.
 pub fn address(node: u64) -> SocketAddr {
     ([10, 0, (node >> 8) as u8, node as u8], 7_000).into()
 }
 
+/// What a node says about itself.
 pub fn metadata(node: u64) -> NodeMetadata {
     NodeMetadata {
         name: format!("node-{node}"),
@@ -96,6 +113,7 @@ pub fn metadata(node: u64) -> NodeMetadata {
 }
 
 impl World {
+    /// An empty world; the first three nodes are the seeds of all.
     pub fn new(seed: u64) -> Self {
         Self {
             now: Millis(0),
@@ -106,6 +124,8 @@ impl World {
             hosts_answer: false,
             events: Vec::new(),
             cut: BTreeSet::new(),
+            standings: BTreeMap::new(),
+            doors: BTreeMap::new(),
             stations: BTreeMap::new(),
             seeds: (1..=3).map(address).collect(),
             queue: BinaryHeap::new(),
@@ -116,29 +136,34 @@ impl World {
         }
     }
 
+    /// Writes down from now on what agents do.
     pub fn record(&mut self) {
         self.transcript = Some(String::new());
     }
 
+    /// Adds a line to the recording, if there is one.
     pub fn note(&mut self, line: &str) {
         if let Some(transcript) = &mut self.transcript {
-            writeln!(transcript, "{line}").unwrap();
+            transcript.push_str(line);
+            transcript.push('\n');
         }
     }
 
     /// Stops recording and gives what was recorded.
     pub fn pause_recording(&mut self) -> String {
-        self.transcript.take().unwrap()
+        self.transcript.take().unwrap_or_default()
     }
 
+    /// Goes on recording after `so_far`.
     pub fn resume_recording(&mut self, so_far: String) {
         self.transcript = Some(so_far);
     }
 
-    pub fn transcript(self) -> String {
-        self.transcript.unwrap()
-    }
-
+    /// Starts a node, or another life of it.
+    ///
+    /// # Panics
+    /// Never: the description is within its bounds.
+    #[expect(clippy::expect_used, reason = "the description is a short literal")]
     pub fn start(&mut self, node: u64, generation: u64, address: SocketAddr) {
         let life = NodeIdentity {
             node: NodeId(node),
@@ -153,17 +178,20 @@ impl World {
             self.seeds.clone(),
             seed,
         );
-        let mut agent = agent.unwrap();
+        let mut agent = agent.expect("a description within its bounds");
         let effects = agent.start(self.now);
         let station = Station {
             agent,
             life,
             paused_until: Millis(0),
         };
+        self.kill(node);
         self.stations.insert(life.node, station);
+        self.doors.insert(address, life);
         self.perform(life.node, effects);
     }
 
+    /// Starts the nodes 1 to `count`.
     pub fn start_all(&mut self, count: u64) {
         for node in 1..=count {
             self.start(node, 1, address(node));
@@ -172,24 +200,39 @@ impl World {
 
     /// Ends the process without a word.
     pub fn kill(&mut self, node: u64) {
-        self.stations.remove(&NodeId(node));
+        if let Some(station) = self.stations.remove(&NodeId(node)) {
+            self.doors.remove(&station.life.address);
+        }
+        for observers in self.standings.values_mut() {
+            observers.remove(&NodeId(node));
+        }
     }
 
+    /// Freezes a running node.
     pub fn pause(&mut self, node: u64, length: Millis) {
         let until = self.now + length;
-        self.stations.get_mut(&NodeId(node)).unwrap().paused_until = until;
+        if let Some(station) = self.stations.get_mut(&NodeId(node)) {
+            station.paused_until = until;
+        }
     }
 
+    /// Gives a running node an input.
     pub fn input(&mut self, node: u64, input: Input) {
-        let station = self.stations.get_mut(&NodeId(node)).unwrap();
-        let effects = station.agent.step(self.now, input);
-        self.perform(NodeId(node), effects);
+        if let Some(station) = self.stations.get_mut(&NodeId(node)) {
+            let effects = station.agent.step(self.now, input);
+            self.perform(NodeId(node), effects);
+        }
     }
 
+    /// A running node's agent.
+    ///
+    /// # Panics
+    /// When the node does not run.
     pub fn agent(&self, node: u64) -> &Agent {
         &self.stations[&NodeId(node)].agent
     }
 
+    /// Lets this much time pass.
     pub fn run(&mut self, length: Millis) {
         let end = self.now + length;
         while let Some(Reverse(event)) = self.queue.peek()
@@ -205,6 +248,9 @@ impl World {
     }
 
     /// Runs until `done` and gives how long it took.
+    ///
+    /// # Panics
+    /// When `limit` is reached first.
     pub fn run_until(&mut self, limit: Millis, what: &str, done: impl Fn(&Self) -> bool) -> Millis {
         let start = self.now;
         while !done(self) {
@@ -216,29 +262,63 @@ impl World {
 
     /// How `node` looks to every other running node.
     pub fn seen_by_others(&self, node: u64) -> BTreeSet<(Option<u64>, Option<NodeState>)> {
-        let others = self
-            .stations
-            .values()
-            .filter(|s| s.life.node != NodeId(node));
-        let views = others.map(|s| s.agent.view(self.now));
-        views
-            .map(|view| {
-                let seen = view.get(NodeId(node));
-                (seen.map(|n| n.generation), seen.map(|n| n.state))
-            })
+        let standings = self.standings.get(&NodeId(node));
+        let others = self.stations.keys().filter(|other| other.0 != node);
+        others
+            .map(|other| standings.and_then(|observers| observers.get(other)))
+            .map(|seen| (seen.map(|s| s.generation), seen.map(|s| s.state)))
             .collect()
     }
 
+    /// Whether `node` looks like this to every other running node.
     pub fn everybody_sees(&self, node: u64, generation: u64, state: NodeState) -> bool {
         self.seen_by_others(node) == [(Some(generation), Some(state))].into()
     }
 
+    /// Whether every running node sees every other one, description included, and none as gone.
     pub fn is_complete(&self) -> bool {
-        let all = self.stations.len();
-        self.stations.values().all(|station| {
-            let view = station.agent.view(self.now);
-            view.active().filter(|node| node.metadata.is_some()).count() == all
+        let is_known = |standing: &Standing| {
+            standing.described && matches!(standing.state, NodeState::Alive | NodeState::Suspect)
+        };
+        self.stations.keys().all(|node| {
+            let Some(observers) = self.standings.get(node) else {
+                return false;
+            };
+            let mut others = self.stations.keys();
+            others.all(|other| observers.get(other).is_some_and(is_known))
         })
+    }
+
+    /// Takes note of what an agent says of the others.
+    fn observe(&mut self, observer: NodeId, event: &MeshEvent) {
+        match *event {
+            MeshEvent::Changed {
+                node,
+                generation,
+                state,
+            } => {
+                let observers = self.standings.entry(node).or_default();
+                let described = observers.get(&observer).is_some_and(|seen| seen.described);
+                let standing = Standing {
+                    generation,
+                    state,
+                    described,
+                };
+                observers.insert(observer, standing);
+            }
+            MeshEvent::Described { node } => {
+                let observers = self.standings.get_mut(&node);
+                if let Some(seen) = observers.and_then(|all| all.get_mut(&observer)) {
+                    seen.described = true;
+                }
+            }
+            MeshEvent::Forgotten { node } => {
+                if let Some(observers) = self.standings.get_mut(&node) {
+                    observers.remove(&observer);
+                }
+            }
+            MeshEvent::Joined | MeshEvent::Alone => {}
+        }
     }
 
     fn deliver(&mut self, event: Event) {
@@ -269,10 +349,7 @@ impl World {
                 }
             }
         };
-        let node = event.to.node;
-        let station = self.stations.get_mut(&node).unwrap();
-        let effects = station.agent.step(self.now, input);
-        self.perform(node, effects);
+        self.input(event.to.node.0, input);
     }
 
     fn perform(&mut self, node: NodeId, effects: Vec<MeshEffect>) {
@@ -281,7 +358,10 @@ impl World {
             self.write_down(node, &effect);
             match effect {
                 MeshEffect::Send { to, payload } => {
-                    assert!(payload.len() <= 1_150);
+                    assert!(
+                        payload.len() <= DATAGRAM_BYTES_MAX,
+                        "a datagram is too long"
+                    );
                     self.datagrams += 1;
                     self.bytes += payload.len() as u64;
                     if !self.rng.random_bool(self.loss) {
@@ -312,8 +392,7 @@ impl World {
                     generation,
                     address,
                 } => {
-                    let is_open = self.stations.values().any(|s| s.life.address == address);
-                    if self.hosts_answer && !is_open {
+                    if self.hosts_answer && !self.doors.contains_key(&address) {
                         let input = Input::PortRefused {
                             node: suspect,
                             generation,
@@ -327,17 +406,16 @@ impl World {
                     };
                     self.push(Millis(5), life, Delivery::Input(input));
                 }
-                MeshEffect::Notify(event) => self.events.push((self.now, node, event)),
+                MeshEffect::Notify(event) => {
+                    self.observe(node, &event);
+                    self.events.push((self.now, node, event));
+                }
             }
         }
     }
 
     fn send(&mut self, from: NodeId, to: Target, delivery: Delivery) {
-        let station = self
-            .stations
-            .values()
-            .find(|s| s.life.address == to.address);
-        let Some(life) = station.map(|s| s.life) else {
+        let Some(life) = self.doors.get(&to.address).copied() else {
             return;
         };
         if self.cut.contains(&(from, life.node)) || to.node.is_some_and(|node| node != life.node) {

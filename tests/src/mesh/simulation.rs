@@ -1,40 +1,21 @@
 //! Thirty-six agents in one thread. Every test names its seeds; a failure repeats exactly.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use riftmesh_base::{Millis, NodeId};
+use riftmesh_membership::{Input, NodeState};
 
+use super::trials::{self, given_up};
 use super::world::{World, address};
-use crate::{Input, MeshEvent, NodeState};
 
 const NODES: u64 = 36;
 const MINUTE: Millis = Millis::from_secs(60);
 
 fn formed(seed: u64) -> World {
-    let mut world = World::new(seed);
-    world.start_all(NODES);
-    world.run_until(MINUTE, "forming", World::is_complete);
-    // Let the joining news run dry.
-    world.run(Millis::from_secs(10));
-    world.events.clear();
-    world
-}
-
-/// The nodes that anybody declared down, with the time.
-fn given_up(world: &World) -> Vec<(Millis, NodeId)> {
-    let downs = world
-        .events
-        .iter()
-        .filter_map(|(at, _, event)| match event {
-            MeshEvent::Changed {
-                node,
-                state: NodeState::Down,
-                ..
-            } => Some((*at, *node)),
-            _ => None,
-        });
-    downs.collect()
+    trials::formed(seed, NODES, 0.0)
 }
 
 /// Nodes started together through three seeds all know each other, descriptions included, within seconds; one
@@ -53,7 +34,7 @@ fn nodes_find_each_other() {
     }
 }
 
-/// A host that falls silent is down everywhere within 24 s, never before the pause tolerance, and nobody else is.
+/// A host that falls silent is down everywhere within 20 s, never before the pause tolerance, and nobody else is.
 #[test]
 fn silence_is_death_after_a_while() {
     for seed in 0..5 {
@@ -61,7 +42,7 @@ fn silence_is_death_after_a_while() {
         world.loss = 0.02;
         world.kill(20);
         let killed = world.now;
-        let took = world.run_until(Millis::from_secs(24), "detection", |world| {
+        let took = world.run_until(Millis::from_secs(20), "detection", |world| {
             world.everybody_sees(20, 1, NodeState::Down)
         });
         let first = given_up(&world).first().unwrap().0.since(killed);
@@ -71,10 +52,11 @@ fn silence_is_death_after_a_while() {
     }
 }
 
-/// A closed port is evidence: a killed process on a living host is down everywhere within 6 s.
+/// A closed port is evidence: a killed process on a living host is down everywhere within 6 s, half of the time within 3.
 #[test]
 fn a_closed_port_is_evidence() {
-    for seed in 0..5 {
+    let mut times = Vec::new();
+    for seed in 0..9 {
         let mut world = formed(seed);
         world.hosts_answer = true;
         world.kill(20);
@@ -82,7 +64,10 @@ fn a_closed_port_is_evidence() {
             world.everybody_sees(20, 1, NodeState::Down)
         });
         println!("seed {seed}: everywhere after {took}");
+        times.push(took);
     }
+    times.sort_unstable();
+    assert!(times[times.len() / 2] <= Millis::from_secs(3));
 }
 
 /// A supervisor's testimony is believed at once, if it is about the life it outlived.
@@ -93,7 +78,7 @@ fn testimony_ends_a_life_at_once() {
     let testimony = |generation| Input::Request {
         from: NodeId(20),
         ticket: 0,
-        body: crate::goodbye(generation),
+        body: riftmesh_membership::goodbye(generation),
     };
     world.input(7, testimony(0));
     world.run(Millis::from_secs(1));
@@ -109,7 +94,8 @@ fn testimony_ends_a_life_at_once() {
 }
 
 /// Members frozen for 4 s up to the tolerance, three at a time and over and over, are never given up by anybody,
-/// although they first act on all their late timers when they wake.
+/// although they first act on all their late timers when they wake. Nor do they return under another generation, as one
+/// does who was given up: foca 2.0.0 tells a member that it was, although it objected in time.
 #[test]
 fn pauses_below_the_tolerance_are_forgiven() {
     for seed in 0..2 {
@@ -122,6 +108,10 @@ fn pauses_below_the_tolerance_are_forgiven() {
             world.run(Millis::from_secs(20));
         }
         assert_eq!(given_up(&world), []);
+        let generations: BTreeSet<_> = (1..=NODES)
+            .map(|node| world.agent(node).identity().generation)
+            .collect();
+        assert_eq!(generations, [1].into());
     }
 }
 
@@ -235,18 +225,16 @@ fn halves_become_whole() {
     println!("whole {took} after the cut healed");
 }
 
-/// What an idle member sends stays small.
+/// What an idle member sends stays small and does not grow with the mesh: views that are the same are not sent.
 #[test]
 fn gossip_is_cheap() {
-    let mut world = formed(7);
-    (world.bytes, world.datagrams) = (0, 0);
-    world.run(MINUTE);
-    let per_node = world.bytes / NODES / 60;
-    println!(
-        "{per_node} B/s and {} datagrams a minute per node",
-        world.datagrams / NODES
-    );
-    assert!(per_node < 1_000);
+    for nodes in [NODES, 4 * NODES] {
+        let mut world = trials::formed(7, nodes, 0.0);
+        world.run(MINUTE);
+        let per_node = trials::idle_bytes_per_second(&mut world, nodes, MINUTE);
+        println!("{nodes} nodes: {per_node} B/s per node");
+        assert!(per_node < 100, "{nodes} nodes: {per_node} B/s");
+    }
 }
 
 /// Junk from an authenticated but broken peer is refused without harm: no panic, no change of the view.

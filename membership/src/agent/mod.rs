@@ -6,24 +6,24 @@
 //! foca does the probing and the spreading of news. Around it the agent adds joining and repair by push-pull,
 //! descriptions, goodbyes, evidence of death, and distrust of its own verdicts after it was frozen itself.
 
+mod exchange;
+mod verdict;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use bytes::Bytes;
 use foca::{AccumulatingRuntime, Foca, Member, OwnedNotification, PostcardCodec, State, Timer};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::seq::IteratorRandom;
-use rand::{RngExt, SeedableRng};
 use riftmesh_base::{Millis, NodeId, Seed, decode, encode};
-use riftmesh_transport::Target;
 
 use crate::config::MembershipSettings;
 use crate::effect::{Input, MeshEffect, MeshEvent, TimerId};
 use crate::health::LocalHealth;
 use crate::identity::NodeIdentity;
-use crate::message::{MeshRequest, WholeView};
-use crate::metadata::{Announcement, Announcements, MetadataError, NODES_MAX, NodeMetadata};
-use crate::track::Tracker;
+use crate::message::MeshReply;
+use crate::metadata::{Announcement, Announcements, MetadataError, NodeMetadata};
+use crate::track::{Glance, Tracker};
 use crate::view::{MembershipView, NodeState};
 
 /// A timer this late means that this process was frozen, so what it missed says nothing about others.
@@ -57,6 +57,7 @@ pub struct Agent {
     announcements: Announcements,
     own: Announcement,
     tracker: Tracker,
+    glance: Glance,
     alarms: BTreeMap<TimerId, (Millis, Alarm)>,
     timers_made: u64,
     rng: StdRng,
@@ -104,6 +105,7 @@ impl Agent {
             announcements,
             own,
             tracker: Tracker::default(),
+            glance: Glance::default(),
             alarms: BTreeMap::new(),
             timers_made: 0,
             rng: StdRng::seed_from_u64(seed.derive("agent", 0).0),
@@ -132,9 +134,11 @@ impl Agent {
                 let body = self.request(now, from, &body);
                 self.effects.push(MeshEffect::Reply { ticket, body });
             }
-            Input::Exchanged { body } => match decode::<WholeView>(&body) {
-                Ok(view) => self.merge(now, view),
-                Err(error) => tracing::warn!(%error, "a view was refused"),
+            Input::Exchanged { body } => match decode(&body) {
+                Ok(MeshReply::View(view)) => self.merge(now, view),
+                Ok(MeshReply::Different(life)) => self.exchange(life.target()),
+                Ok(MeshReply::Same) => {}
+                Err(error) => tracing::warn!(%error, "an answer was refused"),
             },
             Input::PortRefused { node, generation } => self.port_refused(now, node, generation),
             Input::Renewed { generation } => self.renewed(now, generation),
@@ -172,18 +176,16 @@ impl Agent {
 
     fn finish(&mut self, now: Millis) -> Vec<MeshEffect> {
         let own = self.identity();
+        let changes = self.announcements.book().changes;
         let members = self.core.iter_membership_state();
-        let others = members.filter(|m| m.id().node != own.node);
-        let state = if self.left {
-            NodeState::Left
-        } else {
-            NodeState::Alive
-        };
-        let seen = others
-            .map(|m| (*m.id(), NodeState::from(m.state())))
-            .chain([(own, state)])
-            .collect();
-        let events = self.tracker.refresh(now, seen, &self.announcements.book());
+        let members = members.map(|member| (*member.id(), member.state()));
+        if self.glance.is_still((own, self.left), changes, members) {
+            return std::mem::take(&mut self.effects);
+        }
+        let seen = self.everybody().collect();
+        let book = self.announcements.book();
+        let events = self.tracker.refresh(now, seen, &book.nodes);
+        drop(book);
         for event in events {
             if let MeshEvent::Changed {
                 node,
@@ -276,135 +278,34 @@ impl Agent {
             return self.schedule(now, self.steady_from.since(now), alarm);
         }
         match alarm {
+            // foca 2.0.0 leaves a member alone that has objected, but tells it all the same that it was given up, upon
+            // which the member would return under another generation.
+            Alarm::Core(Timer::ChangeSuspectToDown {
+                ref member_id,
+                incarnation,
+                ..
+            }) if self
+                .is_suspect(*member_id)
+                .is_none_or(|member| member.incarnation() != incarnation) => {}
+            Alarm::Core(Timer::SendIndirectProbe { probed_id, token }) => {
+                self.probe_late(now, probed_id, token);
+            }
             Alarm::Core(timer) => self.run(now, |core, runtime| core.handle_timer(timer, runtime)),
             Alarm::Seek { tries } => {
                 self.seeking = false;
                 self.seek(now, tries);
             }
             Alarm::Repair => self.repair(now),
-            Alarm::Investigate(suspect) => self.investigate(now, suspect),
-            Alarm::Verdict(suspect) => self.give_up(now, &suspect),
-        }
-    }
-
-    /// Asks seeds and gone members for their views, as long as no member is known.
-    fn seek(&mut self, now: Millis, tries: u64) {
-        if self.left || self.seeking || self.core.num_members() > 0 {
-            return;
-        }
-        self.seeking = true;
-        for seed in self.foreign_seeds() {
-            self.exchange(Target {
-                node: None,
-                address: seed,
-            });
-        }
-        if let Some(gone) = self.random_gone() {
-            self.exchange(gone);
-        }
-        let slowdown = (tries / 10 + 1).min(SEEK_SLOWDOWN_MAX);
-        let period = Millis(self.settings.seek_every.0 * slowdown);
-        self.schedule(now, period, Alarm::Seek { tries: tries + 1 });
-    }
-
-    /// Compares views with a random member, and with a seed and a gone member in case of another island.
-    fn repair(&mut self, now: Millis) {
-        if self.left {
-            return;
-        }
-        self.feel(LocalHealth::recover);
-        let member = self.core.iter_members().choose(&mut self.rng);
-        let member = member.map(|member| member.id().target());
-        let known: Vec<_> = self.core.iter_members().map(|m| m.id().address).collect();
-        let mut seeds = self.foreign_seeds();
-        seeds.retain(|seed| !known.contains(seed));
-        let seed = seeds.into_iter().choose(&mut self.rng);
-        let seed = seed.map(|address| Target {
-            node: None,
-            address,
-        });
-        let gone = self.random_gone();
-        for partner in [member, seed, gone].into_iter().flatten() {
-            self.exchange(partner);
-        }
-        let period = self.settings.repair_every;
-        let jitter = Millis(self.rng.random_range(0..=period.0 / 10));
-        self.schedule(now, period + jitter, Alarm::Repair);
-    }
-
-    fn foreign_seeds(&self) -> Vec<SocketAddr> {
-        let own = self.identity().address;
-        let seeds = self.seeds.iter().copied();
-        seeds.filter(|seed| *seed != own).collect()
-    }
-
-    fn random_gone(&mut self) -> Option<Target> {
-        let nodes = self.tracker.nodes().values();
-        let gone = nodes.filter(|node| node.state == NodeState::Down);
-        gone.choose(&mut self.rng).map(|node| Target {
-            node: Some(node.id),
-            address: node.address,
-        })
-    }
-
-    fn exchange(&mut self, to: Target) {
-        let body = encode(&MeshRequest::Exchange(self.whole_view())).into();
-        self.effects.push(MeshEffect::Exchange { to, body });
-    }
-
-    fn whole_view(&self) -> WholeView {
-        let sender = self.identity();
-        let members = self.core.iter_membership_state();
-        WholeView {
-            sender,
-            members: members
-                .filter(|m| m.id().node != sender.node)
-                .cloned()
-                .collect(),
-            announcements: self.announcements.book().values().cloned().collect(),
-        }
-    }
-
-    fn request(&mut self, now: Millis, from: NodeId, body: &[u8]) -> Result<Bytes, String> {
-        if from == self.identity().node {
-            return Err("a node does not call itself".to_owned());
-        }
-        if self.left {
-            return Err("this node is leaving".to_owned());
-        }
-        match decode::<MeshRequest>(body).map_err(|error| error.to_string())? {
-            MeshRequest::Exchange(view) if view.sender.node != from => {
-                Err(format!("{from} sent a view of {}", view.sender.node))
-            }
-            MeshRequest::Exchange(view) => {
-                self.merge(now, view);
-                Ok(encode(&self.whole_view()).into())
-            }
-            MeshRequest::Goodbye { generation } => {
-                if let Some(member) = self.member(from)
-                    && member.id().generation == generation
+            Alarm::Investigate(suspect) => {
+                // The verdict, or the denial, may be known everywhere but here.
+                if self.is_suspect(suspect).is_some()
+                    && let Some(member) = self.random_member()
                 {
-                    self.give_up(now, &member);
+                    self.compare(member);
                 }
-                Ok(Bytes::new())
+                self.investigate(now, suspect);
             }
-        }
-    }
-
-    /// Takes over what another node knows and this one does not.
-    fn merge(&mut self, now: Millis, view: WholeView) {
-        if view.members.len() > NODES_MAX || view.announcements.len() > NODES_MAX {
-            return tracing::warn!(sender = %view.sender, "a view with too many nodes was refused");
-        }
-        let own = self.identity();
-        let mut members = view.members.iter();
-        if members.any(|member| *member.id() == own && member.state() == State::Suspect) {
-            self.feel(LocalHealth::suspected);
-        }
-        let members = [Member::alive(view.sender)].into_iter().chain(view.members);
-        self.run(now, |core, runtime| core.apply_many(members, true, runtime));
-        for news in self.announcements.select_news(view.announcements) {
-            self.run(now, |core, _| core.add_broadcast(&news).map(drop));
+            Alarm::Verdict(suspect) => self.give_up(now, &suspect),
         }
     }
 
@@ -427,55 +328,6 @@ impl Agent {
         self.run(now, |core, _| core.add_broadcast(&bytes).map(drop));
     }
 
-    fn member(&self, node: NodeId) -> Option<Member<NodeIdentity>> {
-        let mut members = self.core.iter_members();
-        members.find(|member| member.id().node == node).cloned()
-    }
-
-    fn is_suspect(&self, life: NodeIdentity) -> Option<Member<NodeIdentity>> {
-        self.member(life.node)
-            .filter(|member| *member.id() == life && member.state() == State::Suspect)
-    }
-
-    /// Looks at a suspect over other paths, again and again while it is suspect: a call tells it of the suspicion
-    /// even if datagrams do not get through, and its host may say that its port is closed.
-    fn investigate(&mut self, now: Millis, suspect: NodeIdentity) {
-        if self.is_suspect(suspect).is_none() {
-            return;
-        }
-        let members = self.core.num_members();
-        if self.rng.random_range(0..members) < INVESTIGATORS {
-            self.exchange(suspect.target());
-            self.effects.push(MeshEffect::Investigate {
-                node: suspect.node,
-                generation: suspect.generation,
-                address: suspect.address,
-            });
-        }
-        self.schedule(now, INVESTIGATE_EVERY, Alarm::Investigate(suspect));
-    }
-
-    /// Shortens the suspicion of a node whose port is closed. It may still be restarting, hence not at once.
-    fn port_refused(&mut self, now: Millis, node: NodeId, generation: u64) {
-        let suspect = self.member(node).filter(|member| {
-            member.id().generation == generation && member.state() == State::Suspect
-        });
-        if let Some(suspect) = suspect {
-            let patience = self.settings.evidence_patience;
-            self.schedule(now, patience, Alarm::Verdict(suspect));
-        }
-    }
-
-    /// Declares a life over, unless it objected or was replaced since `known` was seen.
-    fn give_up(&mut self, now: Millis, known: &Member<NodeIdentity>) {
-        if self.member(known.id().node).as_ref() == Some(known) {
-            let down = Member::new(*known.id(), known.incarnation(), State::Down);
-            self.run(now, |core, runtime| {
-                core.apply_many([down].into_iter(), true, runtime)
-            });
-        }
-    }
-
     /// Returns under a new generation after the cluster gave this node up.
     fn renewed(&mut self, now: Millis, generation: u64) {
         if self.left || generation <= self.identity().generation {
@@ -493,8 +345,7 @@ impl Agent {
         self.run(now, |core, runtime| {
             core.apply_many([].into_iter(), true, runtime)
         });
-        let partner = self.core.iter_members().choose(&mut self.rng);
-        match partner.map(|member| member.id().target()) {
+        match self.random_member() {
             Some(partner) => self.exchange(partner),
             None => self.seek(now, 0),
         }

@@ -2,9 +2,9 @@
 //! `INSTA_UPDATE=always`.
 
 use riftmesh_base::Millis;
+use riftmesh_membership::Input;
 
 use super::world::{World, address};
-use crate::Input;
 
 /// Runs a script, one command a line: `start <node> <generation>`, `kill <node>`, `leave <node>`,
 /// `pause <node> <ms>`, `hosts answer`, `run <ms>`, `quiet <ms>` (runs without recording), `view <node>`.
@@ -35,7 +35,7 @@ fn tell(script: &str) -> String {
             other => panic!("no command `{other}`"),
         }
     }
-    world.transcript()
+    world.pause_recording()
 }
 
 fn view(world: &mut World, node: u64) {

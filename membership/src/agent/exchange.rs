@@ -1,0 +1,194 @@
+//! Push-pull: finding the mesh, comparing views with others, taking over what they know.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use foca::{Member, State};
+use rand::RngExt;
+use rand::seq::IteratorRandom;
+use riftmesh_base::{BlobHash, Millis, NodeId, decode, encode};
+use riftmesh_transport::Target;
+
+use super::{Agent, Alarm, SEEK_SLOWDOWN_MAX};
+use crate::effect::MeshEffect;
+use crate::health::LocalHealth;
+use crate::identity::NodeIdentity;
+use crate::message::{MeshReply, MeshRequest, WholeView, digest};
+use crate::metadata::NODES_MAX;
+use crate::view::NodeState;
+
+impl Agent {
+    /// Asks seeds and gone members for their views, as long as no member is known.
+    pub(super) fn seek(&mut self, now: Millis, tries: u64) {
+        if self.left || self.seeking || self.core.num_members() > 0 {
+            return;
+        }
+        self.seeking = true;
+        for seed in self.foreign_seeds() {
+            self.exchange(Target {
+                node: None,
+                address: seed,
+            });
+        }
+        if let Some(gone) = self.random_gone() {
+            self.exchange(gone);
+        }
+        let slowdown = (tries / 10 + 1).min(SEEK_SLOWDOWN_MAX);
+        let period = Millis(self.settings.seek_every.0 * slowdown);
+        self.schedule(now, period, Alarm::Seek { tries: tries + 1 });
+    }
+
+    /// Compares views with a random member, and with a seed and a gone member in case of another island.
+    pub(super) fn repair(&mut self, now: Millis) {
+        if self.left {
+            return;
+        }
+        self.feel(LocalHealth::recover);
+        let known = self.tracker.nodes();
+        let mut book = self.announcements.book();
+        book.clear_strangers(|node| known.contains_key(&node));
+        drop(book);
+        let member = self.random_member();
+        let known: Vec<_> = self.core.iter_members().map(|m| m.id().address).collect();
+        let mut seeds = self.foreign_seeds();
+        seeds.retain(|seed| !known.contains(seed));
+        let seed = seeds.into_iter().choose(&mut self.rng);
+        let seed = seed.map(|address| Target {
+            node: None,
+            address,
+        });
+        let gone = self.random_gone();
+        if let Some(member) = member {
+            self.compare(member);
+        }
+        for partner in [seed, gone].into_iter().flatten() {
+            self.exchange(partner);
+        }
+        let period = self.settings.repair_every;
+        let jitter = Millis(self.rng.random_range(0..=period.0 / 10));
+        self.schedule(now, period + jitter, Alarm::Repair);
+    }
+
+    pub(super) fn foreign_seeds(&self) -> Vec<SocketAddr> {
+        let own = self.identity().address;
+        let seeds = self.seeds.iter().copied();
+        seeds.filter(|seed| *seed != own).collect()
+    }
+
+    pub(super) fn random_member(&mut self) -> Option<Target> {
+        let member = self.core.iter_members().choose(&mut self.rng);
+        member.map(|member| member.id().target())
+    }
+
+    pub(super) fn random_gone(&mut self) -> Option<Target> {
+        let nodes = self.tracker.nodes().values();
+        let gone = nodes.filter(|node| node.state == NodeState::Down);
+        gone.choose(&mut self.rng).map(|node| Target {
+            node: Some(node.id),
+            address: node.address,
+        })
+    }
+
+    pub(super) fn exchange(&mut self, to: Target) {
+        let body = encode(&MeshRequest::Exchange(self.whole_view())).into();
+        self.effects.push(MeshEffect::Exchange { to, body });
+    }
+
+    /// Asks for another's view only if it differs from this node's.
+    pub(super) fn compare(&mut self, with: Target) {
+        let request = MeshRequest::Compare {
+            digest: self.digest(),
+        };
+        let body = encode(&request).into();
+        self.effects.push(MeshEffect::Exchange { to: with, body });
+    }
+
+    pub(crate) fn digest(&self) -> BlobHash {
+        digest(self.everybody(), &self.announcements.book().nodes)
+    }
+
+    /// All known lives, this node's among them.
+    pub(super) fn everybody(&self) -> impl Iterator<Item = (NodeIdentity, NodeState)> {
+        let own = self.identity();
+        let state = if self.left {
+            NodeState::Left
+        } else {
+            NodeState::Alive
+        };
+        let others = self.core.iter_membership_state();
+        others
+            .filter(move |member| member.id().node != own.node)
+            .map(|member| (*member.id(), NodeState::from(member.state())))
+            .chain([(own, state)])
+    }
+
+    pub(super) fn whole_view(&self) -> WholeView {
+        let sender = self.identity();
+        let members = self.core.iter_membership_state();
+        WholeView {
+            sender,
+            members: members
+                .filter(|m| m.id().node != sender.node)
+                .cloned()
+                .collect(),
+            announcements: self.announcements.book().nodes.values().cloned().collect(),
+        }
+    }
+
+    pub(super) fn request(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        body: &[u8],
+    ) -> Result<Bytes, String> {
+        if from == self.identity().node {
+            return Err("a node does not call itself".to_owned());
+        }
+        if self.left {
+            return Err("this node is leaving".to_owned());
+        }
+        match decode::<MeshRequest>(body).map_err(|error| error.to_string())? {
+            MeshRequest::Exchange(view) if view.sender.node != from => {
+                Err(format!("{from} sent a view of {}", view.sender.node))
+            }
+            MeshRequest::Exchange(view) => {
+                let reply = MeshReply::View(self.whole_view());
+                self.merge(now, view);
+                Ok(encode(&reply).into())
+            }
+            MeshRequest::Compare { digest } => {
+                let reply = if digest == self.digest() {
+                    MeshReply::Same
+                } else {
+                    MeshReply::Different(self.identity())
+                };
+                Ok(encode(&reply).into())
+            }
+            MeshRequest::Goodbye { generation } => {
+                if let Some(member) = self.member(from)
+                    && member.id().generation == generation
+                {
+                    self.give_up(now, &member);
+                }
+                Ok(Bytes::new())
+            }
+        }
+    }
+
+    /// Takes over what another node knows and this one does not.
+    pub(super) fn merge(&mut self, now: Millis, view: WholeView) {
+        if view.members.len() > NODES_MAX || view.announcements.len() > NODES_MAX {
+            return tracing::warn!(sender = %view.sender, "a view with too many nodes was refused");
+        }
+        let own = self.identity();
+        let mut members = view.members.iter();
+        if members.any(|member| *member.id() == own && member.state() == State::Suspect) {
+            self.feel(LocalHealth::suspected);
+        }
+        let members = [Member::alive(view.sender)].into_iter().chain(view.members);
+        self.run(now, |core, runtime| core.apply_many(members, true, runtime));
+        for news in self.announcements.select_news(view.announcements) {
+            self.run(now, |core, _| core.add_broadcast(&news).map(drop));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The mesh in numbers: ends noticed, pauses forgiven, bytes sent, by simulation under a virtual clock. One JSON object a
+//! line on standard output.
+//!
+//! `cargo run --release -p riftmesh-tests --example mesh_simulation [ends|pauses|idle|large|day]...`; the first three if none
+//! is named. `large` and `day` take minutes.
+
+use std::error::Error;
+use std::io::{Write as _, stdout};
+
+use riftmesh_base::Millis;
+use riftmesh_tests::mesh::trials::{self, Detection, End, Pauses};
+
+const MEMBERS: u64 = 36;
+const SEEDS: u64 = 5;
+const TRIALS_PER_SEED: usize = 10;
+/// The bar for a silent host is 20 s; beyond this a trial is a failure of the experiment itself.
+const LIMIT: Millis = Millis::from_secs(60);
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn main() -> Outcome {
+    let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    if wanted.is_empty() {
+        wanted = ["ends", "pauses", "idle"].map(str::to_owned).into();
+    }
+    for experiment in &wanted {
+        match experiment.as_str() {
+            "ends" => ends()?,
+            "pauses" => pauses()?,
+            "idle" => idle(&[36, 200])?,
+            "large" => idle(&[1_000])?,
+            "day" => day()?,
+            other => {
+                return Err(format!("`{other}` is not ends, pauses, idle, large or day").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Members of a small mesh end, fifty times each way, under 2 % loss.
+fn ends() -> Outcome {
+    for (end, name) in [(End::Killed, "killed"), (End::Silent, "silent")] {
+        let mut seen = Vec::new();
+        for seed in 0..SEEDS {
+            let mut world = trials::formed(seed, MEMBERS, 0.02);
+            // Not a seed, and each member once.
+            let members = (4..).take(TRIALS_PER_SEED);
+            seen.extend(members.map(|node| trials::detection(&mut world, node, 1, end, LIMIT)));
+        }
+        report_ends(name, MEMBERS, &seen)?;
+    }
+    Ok(())
+}
+
+fn report_ends(name: &str, nodes: u64, seen: &[Detection]) -> Outcome {
+    let [p50, p95, worst] = quantiles(seen.iter().map(|d| d.everywhere.0).collect());
+    let first = seen.iter().map(|d| d.first.0).min().unwrap_or(0);
+    writeln!(
+        stdout(),
+        "{{\"experiment\":\"{name}\",\"nodes\":{nodes},\"trials\":{},\"first_verdict_min_ms\":{first},\
+         \"everywhere_p50_ms\":{p50},\"everywhere_p95_ms\":{p95},\"everywhere_max_ms\":{worst}}}",
+        seen.len()
+    )?;
+    Ok(())
+}
+
+/// The median, the 95th percentile and the greatest.
+fn quantiles(mut values: Vec<u64>) -> [u64; 3] {
+    values.sort_unstable();
+    let at = |share: usize| values.get((values.len() * share).div_ceil(100).max(1) - 1);
+    [50, 95, 100].map(|share| at(share).copied().unwrap_or(0))
+}
+
+/// A mesh of 36: two hundred pauses of up to 10 s, and a thousand close to the tolerance of 16 s.
+fn pauses() -> Outcome {
+    let short = Pauses {
+        shortest: Millis(1_000),
+        longest: Millis(10_000),
+        every: Millis::from_secs(12),
+    };
+    frozen("pauses", MEMBERS, 0.02, short, 200)?;
+    let long = Pauses {
+        shortest: Millis(15_000),
+        longest: Millis(16_000),
+        every: Millis::from_secs(20),
+    };
+    frozen("long pauses", MEMBERS, 0.02, long, 1_000)
+}
+
+/// A day at a hundred members with 5 % loss, some member frozen for 4 to 16 s every minute and a half.
+fn day() -> Outcome {
+    let plan = Pauses {
+        shortest: Millis(4_000),
+        longest: Millis(16_000),
+        every: Millis::from_secs(90),
+    };
+    frozen("day", 100, 0.05, plan, 24 * 3_600 / 90)
+}
+
+fn frozen(name: &str, nodes: u64, loss: f64, plan: Pauses, count: u64) -> Outcome {
+    let mut world = trials::formed(1, nodes, loss);
+    let begin = world.now;
+    trials::pauses(&mut world, 1, nodes, plan, count);
+    let wrong = trials::given_up(&world).len();
+    writeln!(
+        stdout(),
+        "{{\"experiment\":\"{name}\",\"nodes\":{nodes},\"loss\":{loss},\"hours\":{:.1},\"pauses\":{count},\
+         \"shortest_ms\":{},\"longest_ms\":{},\"false_verdicts\":{wrong}}}",
+        world.now.since(begin).0 as f64 / 3.6e6,
+        plan.shortest.0,
+        plan.longest.0,
+    )?;
+    Ok(())
+}
+
+/// What a mesh costs at rest, and how soon it notices a silent end.
+fn idle(sizes: &[u64]) -> Outcome {
+    for &nodes in sizes {
+        let mut world = trials::formed(1, nodes, 0.0);
+        world.run(Millis::from_secs(60));
+        let idle = trials::idle_bytes_per_second(&mut world, nodes, Millis::from_secs(60));
+        writeln!(
+            stdout(),
+            "{{\"experiment\":\"idle\",\"nodes\":{nodes},\"bytes_per_second_per_node\":{idle}}}"
+        )?;
+        let seen = [trials::detection(
+            &mut world,
+            nodes / 2,
+            1,
+            End::Silent,
+            LIMIT,
+        )];
+        report_ends("silent", nodes, &seen)?;
+    }
+    Ok(())
+}

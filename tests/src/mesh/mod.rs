@@ -1,0 +1,11 @@
+//! Membership agents by the hundred or thousand in one thread under one seed.
+
+pub mod trials;
+mod world;
+
+pub use world::{World, address, metadata};
+
+#[cfg(test)]
+mod script;
+#[cfg(test)]
+mod simulation;

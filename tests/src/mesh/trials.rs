@@ -1,0 +1,121 @@
+//! Experiments on meshes: how soon an end is noticed, who is given up wrongly, what being idle costs.
+
+use std::collections::BTreeSet;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use riftmesh_base::{Millis, NodeId};
+use riftmesh_membership::{MeshEvent, NodeState};
+
+use super::world::{World, address};
+
+/// Forming takes seconds; a mesh that has not formed after this long is a failure.
+const FORMING_MAX: Millis = Millis::from_secs(120);
+/// After forming, the news about it runs dry within this time.
+const CALM: Millis = Millis::from_secs(10);
+
+/// How a member ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Its process is killed; its host lives and says that the port is closed.
+    Killed,
+    /// Its host is cut off or loses power: silence.
+    Silent,
+}
+
+/// How an end was noticed, from the moment of the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Detection {
+    /// The first member gave it up.
+    pub first: Millis,
+    /// All had given it up.
+    pub everywhere: Millis,
+}
+
+/// A mesh of `nodes` that has formed and come to rest.
+///
+/// # Panics
+/// When it does not form.
+pub fn formed(seed: u64, nodes: u64, loss: f64) -> World {
+    let mut world = World::new(seed);
+    world.loss = loss;
+    world.start_all(nodes);
+    world.run_until(FORMING_MAX, "forming", World::is_complete);
+    world.run(CALM);
+    world.events.clear();
+    world
+}
+
+/// The nodes that somebody gave up since the events were last cleared, with the time.
+pub fn given_up(world: &World) -> Vec<(Millis, NodeId)> {
+    let is_down = |event: &MeshEvent| match *event {
+        MeshEvent::Changed { node, state, .. } => (state == NodeState::Down).then_some(node),
+        _ => None,
+    };
+    let events = world.events.iter();
+    events
+        .filter_map(|(at, _, event)| is_down(event).map(|node| (*at, node)))
+        .collect()
+}
+
+/// Ends a member, waits until all others have given it up, and starts it again.
+///
+/// # Panics
+/// When that takes longer than `limit`, or anybody else was given up.
+pub fn detection(world: &mut World, node: u64, life: u64, end: End, limit: Millis) -> Detection {
+    world.events.clear();
+    world.hosts_answer = end == End::Killed;
+    let ended = world.now;
+    world.kill(node);
+    let everywhere = world.run_until(limit, "detection", |world| {
+        world.everybody_sees(node, life, NodeState::Down)
+    });
+    let verdicts = given_up(world);
+    let wrong: BTreeSet<_> = verdicts
+        .iter()
+        .map(|v| v.1)
+        .filter(|n| n.0 != node)
+        .collect();
+    assert!(wrong.is_empty(), "given up wrongly: {wrong:?}");
+    let first = verdicts.first().map_or(everywhere, |v| v.0.since(ended));
+    world.start(node, life + 1, address(node));
+    world.run_until(FORMING_MAX, "return", |world| {
+        world.everybody_sees(node, life + 1, NodeState::Alive)
+    });
+    world.run(CALM);
+    Detection { first, everywhere }
+}
+
+/// How long members pause, and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct Pauses {
+    /// The shortest pause.
+    pub shortest: Millis,
+    /// The longest pause.
+    pub longest: Millis,
+    /// From the beginning of one to the beginning of the next.
+    pub every: Millis,
+}
+
+/// Freezes random members, `count` times; verdicts are in [`given_up`].
+pub fn pauses(world: &mut World, seed: u64, nodes: u64, plan: Pauses, count: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    world.events.clear();
+    for _ in 0..count {
+        let node = rng.random_range(1..=nodes);
+        let length = rng.random_range(plan.shortest.0..=plan.longest.0);
+        world.pause(node, Millis(length));
+        world.run(plan.every);
+        // Only verdicts matter, and a day has millions of other events.
+        world.events.retain(|(_, _, event)| {
+            matches!(event, MeshEvent::Changed { state, .. } if *state == NodeState::Down)
+        });
+    }
+}
+
+/// Bytes per second that a node of a mesh at rest sends, calls included.
+pub fn idle_bytes_per_second(world: &mut World, nodes: u64, span: Millis) -> u64 {
+    world.bytes = 0;
+    world.run(span);
+    world.bytes * 1_000 / span.0.max(1) / nodes
+}
