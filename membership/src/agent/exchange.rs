@@ -185,8 +185,15 @@ impl Agent {
         if members.any(|member| *member.id() == own && member.state() == State::Suspect) {
             self.feel(LocalHealth::suspected);
         }
-        let members = [Member::alive(view.sender)].into_iter().chain(view.members);
-        self.run(now, |core, runtime| core.apply_many(members, true, runtime));
+        for member in [Member::alive(view.sender)].into_iter().chain(view.members) {
+            if self.is_full() && !self.knows(member.id().node) {
+                tracing::warn!(node = %member.id(), "the mesh is full; a node was refused");
+                continue;
+            }
+            self.run(now, |core, runtime| {
+                core.apply_many([member].into_iter(), true, runtime)
+            });
+        }
         for news in self.announcements.select_news(view.announcements) {
             self.run(now, |core, _| core.add_broadcast(&news).map(drop));
         }

@@ -6,6 +6,7 @@
 //! foca does the probing and the spreading of news. Around it the agent adds joining and repair by push-pull,
 //! descriptions, goodbyes, evidence of death, and distrust of its own verdicts after it was frozen itself.
 
+mod admission;
 mod exchange;
 mod verdict;
 
@@ -15,7 +16,7 @@ use std::net::SocketAddr;
 use foca::{AccumulatingRuntime, Foca, Member, OwnedNotification, PostcardCodec, State, Timer};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use riftmesh_base::{Millis, NodeId, Seed, decode, encode};
+use riftmesh_base::{Millis, Seed, decode, encode};
 
 use crate::config::MembershipSettings;
 use crate::effect::{Input, MeshEffect, MeshEvent, TimerId};
@@ -199,17 +200,6 @@ impl Agent {
             self.effects.push(MeshEffect::Notify(event));
         }
         std::mem::take(&mut self.effects)
-    }
-
-    fn datagram(&mut self, now: Millis, from: NodeId, payload: &[u8]) {
-        let header = foca::Codec::<NodeIdentity>::decode_header(&mut PostcardCodec, payload);
-        match header {
-            Ok(header) if header.src.node == from => {
-                self.run(now, |core, runtime| core.handle_data(payload, runtime));
-            }
-            Ok(header) => tracing::warn!(%from, claimed = %header.src, "a datagram was refused"),
-            Err(error) => tracing::warn!(%from, %error, "a datagram was refused"),
-        }
     }
 
     /// Lets foca act and carries out what it asks for.

@@ -1,28 +1,15 @@
 //! Views are sent only to who lacks something of them.
 
-use std::net::SocketAddr;
-
-use riftmesh_base::{Millis, NodeId, Seed, decode, encode};
+use bytes::Bytes;
+use riftmesh_base::{Millis, NodeId, decode, encode};
 use riftmesh_transport::Target;
 
-use super::metadata;
+use super::agent;
 use crate::message::{MeshReply, MeshRequest};
-use crate::{Agent, Input, MembershipSettings, MeshEffect, NodeIdentity};
-
-fn agent(node: u64) -> Agent {
-    let identity = NodeIdentity {
-        node: NodeId(node),
-        generation: 1,
-        address: SocketAddr::from(([10, 0, 0, 1], 7_000 + u16::try_from(node).unwrap())),
-    };
-    let settings = MembershipSettings::default();
-    let mut agent = Agent::new(settings, identity, metadata(node), Vec::new(), Seed(node)).unwrap();
-    agent.start(Millis(0));
-    agent
-}
+use crate::{Agent, Input, MeshEffect};
 
 /// Has `answerer` answer the only request among `effects`, and gives the answer.
-fn answered(answerer: &mut Agent, asker: &Agent, effects: &[MeshEffect]) -> bytes::Bytes {
+fn answered(answerer: &mut Agent, asker: &Agent, effects: &[MeshEffect]) -> Bytes {
     let mut requests = effects.iter().filter_map(|effect| match effect {
         MeshEffect::Exchange { body, .. } => Some(body.clone()),
         _ => None,

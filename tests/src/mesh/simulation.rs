@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use riftmesh_base::{Millis, NodeId};
+use riftmesh_membership::metadata::NODES_MAX;
 use riftmesh_membership::{Input, NodeState};
 
 use super::trials::{self, given_up};
@@ -266,6 +267,20 @@ fn junk_is_refused() {
         }
     }
     assert_eq!(world.agent(1).view(Millis(0)).nodes, before.nodes);
+}
+
+/// Messages of authenticated but broken peers, close to real ones, do no harm that grows: no panic, and never more nodes than a
+/// mesh may have, although some of what they say is well formed and names nodes that do not exist.
+#[test]
+fn broken_messages_are_bounded() {
+    let mut world = World::new(10);
+    world.start_all(6);
+    // While they introduce themselves, messages are full of news.
+    world.run(Millis(500));
+    trials::mutated_messages(&mut world, 10, 1, 100_000);
+    let nodes = world.agent(1).view(world.now).nodes.len();
+    println!("{nodes} nodes after it");
+    assert!((7..=NODES_MAX).contains(&nodes), "{nodes}");
 }
 
 /// One seed, one history.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use riftmesh_base::{Millis, NodeId};
-use riftmesh_membership::{MeshEvent, NodeState};
+use riftmesh_membership::{Input, MeshEvent, NodeState};
 
 use super::world::{World, address};
 
@@ -111,6 +112,55 @@ pub fn pauses(world: &mut World, seed: u64, nodes: u64, plan: Pauses, count: u64
             matches!(event, MeshEvent::Changed { state, .. } if *state == NodeState::Down)
         });
     }
+}
+
+/// Sends `node` messages like those that were overheard, with flipped bits, cut off, or with bytes of others put in, from
+/// whom they were from.
+pub fn mutated_messages(world: &mut World, seed: u64, node: u64, count: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let heard: Vec<Input> = world.overheard.iter().cloned().collect();
+    for number in 0..count {
+        let Some(model) = heard.get(rng.random_range(0..heard.len().max(1))) else {
+            return;
+        };
+        let input = match model.clone() {
+            Input::Datagram { from, payload } => Input::Datagram {
+                from,
+                payload: mutated(&mut rng, &payload),
+            },
+            Input::Request { from, body, .. } => Input::Request {
+                from,
+                ticket: number,
+                body: mutated(&mut rng, &body),
+            },
+            Input::Exchanged { body } => Input::Exchanged {
+                body: mutated(&mut rng, &body),
+            },
+            other => other,
+        };
+        world.input(node, input);
+        // Timers fire too, as they would.
+        if number % 100 == 0 {
+            world.run(Millis(50));
+        }
+    }
+}
+
+fn mutated(rng: &mut StdRng, bytes: &[u8]) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..rng.random_range(1..4) {
+        let Some(last) = bytes.len().checked_sub(1) else {
+            break;
+        };
+        let at = rng.random_range(0..=last);
+        match rng.random_range(0..4) {
+            0 => bytes.truncate(at),
+            1 => bytes.insert(at, rng.random()),
+            2 => bytes[at] = rng.random(),
+            _ => bytes[at] ^= 1 << rng.random_range(0..8),
+        }
+    }
+    bytes.into()
 }
 
 /// Bytes per second that a node of a mesh at rest sends, calls included.

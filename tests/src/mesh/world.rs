@@ -1,7 +1,7 @@
 //! Many agents in one thread under one seed: a network with latency, loss and pauses, and a virtual clock.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -14,6 +14,9 @@ use riftmesh_membership::{
     NodeMetadata, NodeState,
 };
 use riftmesh_transport::Target;
+
+/// Messages kept in [`World::overheard`].
+const OVERHEARD_MAX: usize = 200;
 
 /// What is on its way to an agent.
 enum Delivery {
@@ -81,6 +84,8 @@ pub struct World {
     pub hosts_answer: bool,
     /// Each change some agent noticed: when, who, what.
     pub events: Vec<(Millis, NodeId, MeshEvent)>,
+    /// The newest things that agents were sent, for those who want to send something like it.
+    pub overheard: VecDeque<Input>,
     /// Directions in which nothing gets through: (from, to).
     pub cut: BTreeSet<(NodeId, NodeId)>,
     /// Of each node, how each observer sees it.
@@ -123,6 +128,7 @@ impl World {
             datagrams: 0,
             hosts_answer: false,
             events: Vec::new(),
+            overheard: VecDeque::new(),
             cut: BTreeSet::new(),
             standings: BTreeMap::new(),
             doors: BTreeMap::new(),
@@ -349,6 +355,10 @@ impl World {
                 }
             }
         };
+        if !matches!(input, Input::Timer(_)) {
+            self.overheard.truncate(OVERHEARD_MAX);
+            self.overheard.push_front(input.clone());
+        }
         self.input(event.to.node.0, input);
     }
 
