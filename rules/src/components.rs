@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::cells::BitSet;
 use crate::configuration::{PLAYERS_MAX, Seat};
 use crate::geometry::Row;
+use crate::rows::Rows;
 use crate::state::State;
 use crate::{Cell, Geometry};
 
@@ -116,8 +117,7 @@ impl RowBits {
 }
 
 impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> State<WORDS, CELLS, RINGS> {
-    /// The components without collapsed cells and without the markers of `wall`, unless the closed cells are too few
-    /// to cut anything off.
+    /// The components without collapsed cells and without the markers of `wall`, unless there is only one.
     pub(crate) fn components(
         &self,
         wall: Option<Seat>,
@@ -130,15 +130,20 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> State<WORDS, CE
         if closed.len() < if hex { 3 } else { 2 } {
             return None;
         }
+        let open = Rows::without(&closed, self.geometry);
+        // Nearly always: the sums below are worth making only when there is something to tell apart.
+        if open.in_one_piece(self.geometry) {
+            return None;
+        }
         let mut components = Components {
             runs: [Run::default(); CELLS],
             count: 0,
         };
         let (mut above, mut near) = (0..0, Near::new(self.geometry, &walls));
-        for &row in self.geometry.rows() {
+        for (number, &row) in self.geometry.rows().iter().enumerate() {
             let bits = RowBits {
                 row,
-                open: (u32::MAX >> (32 - row.length)) << row.column & !columns(&closed, row),
+                open: open.row(number),
                 beside_wall: near.next(hex),
                 payers: columns(payers, row),
                 stacks: self.stacks_in(row),

@@ -23,6 +23,7 @@ mod position;
 mod ranges;
 pub mod record;
 mod recovery;
+mod rows;
 mod state;
 pub mod symmetry;
 mod territory;

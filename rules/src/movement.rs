@@ -5,6 +5,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use crate::configuration::Seat;
 use crate::content::Content;
+use crate::rows::Rows;
 use crate::state::{NO_CELL, State};
 use crate::{Action, Cell};
 
@@ -132,15 +133,37 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> State<WORDS, CE
         }
         let before = actions.len();
         if hand > 0 {
-            for to in 0..self.geometry.cells() as Cell {
-                self.legal_placements_on(to, hand, actions);
-            }
+            self.list_placements(hand, actions);
             if self.may_skip_placement() {
                 actions.push(Action::SkipPlacement);
             }
         }
         if actions.len() == before {
             actions.push(Action::NoPlacement);
+        }
+    }
+
+    /// Every placement, by cell; `hand` is not 0.
+    fn list_placements(&self, hand: u16, actions: &mut Vec<Action>) {
+        let most = hand.min(3);
+        let (stacks, collapsed) = (self.pieces.all_stacks(), self.pieces.all_collapsed());
+        let passable = Rows::without(&(stacks | collapsed), self.geometry);
+        let free = Rows::without(&(self.pieces.all_markers() | collapsed), self.geometry);
+        let clear = passable.clear_ways(self.geometry)[usize::from(most) - 1];
+        for (number, row) in self.geometry.rows().iter().enumerate() {
+            // Nearly all: empty cells from which even the highest stack has a plain move.
+            let simple = passable.row(number) & clear.row(number);
+            let mut columns = free.row(number);
+            while columns != 0 {
+                let column = columns.trailing_zeros();
+                columns &= columns - 1;
+                let to = (row.start + column as usize - row.column) as Cell;
+                if simple >> column & 1 != 0 {
+                    push_placements(to, most, actions);
+                } else {
+                    self.legal_placements_on(to, hand, actions);
+                }
+            }
         }
     }
 
@@ -227,5 +250,17 @@ impl<const WORDS: usize, const CELLS: usize, const RINGS: usize> State<WORDS, CE
             Continue::<Infallible>(())
         };
         let Continue(()) = self.landings(from, stack.height, stack.cap, visit_all);
+    }
+}
+
+/// One to `most` rings (at most three) on `to`.
+#[inline]
+fn push_placements(to: Cell, most: u16, actions: &mut Vec<Action>) {
+    let all = [1, 2, 3].map(|count| Action::Place { to, count });
+    if most == 3 {
+        // A copy of known length is a few stores, any other a call.
+        actions.extend_from_slice(&all);
+    } else {
+        actions.extend_from_slice(&all[..usize::from(most)]);
     }
 }
