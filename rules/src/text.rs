@@ -118,6 +118,9 @@ impl<'a> Fields<'a> {
         if self.fields[7] == "-" {
             return Ok(flags);
         }
+        if self.fields[7].is_empty() {
+            return Err(wrong("flags", "empty; `-` says that none is set"));
+        }
         let mut previous = ' ';
         for letter in self.fields[7].chars() {
             let flag = match letter {
