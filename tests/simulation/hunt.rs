@@ -9,7 +9,8 @@ use crate::many::{Job, Soak, soak};
 /// Seeds within which a mutant has to be noticed.
 fn budget(mutant: Mutant) -> (Job, u64) {
     match mutant {
-        Mutant::NoPreVote | Mutant::NoProbe => (Job::Bridge, 10),
+        Mutant::NoProbe => (Job::Bridge, 10),
+        Mutant::NoPreVote => (Job::Comeback, 10),
         Mutant::LocalRead | Mutant::ForgetPurgePoint | Mutant::ReusedId => (Job::Run, 10),
         Mutant::LeaderRestore | Mutant::AckBeforeSync | Mutant::VoteNotDurable => (Job::Run, 100),
     }

@@ -23,6 +23,8 @@ pub enum Job {
     Run,
     /// The bridge partition.
     Bridge,
+    /// A follower that is cut off and comes back.
+    Comeback,
 }
 
 impl Job {
@@ -30,6 +32,7 @@ impl Job {
         match self {
             Self::Run => "run",
             Self::Bridge => "bridge",
+            Self::Comeback => "comeback",
         }
     }
 }
@@ -62,7 +65,7 @@ pub struct Summary {
     asked: u64,
     /// How long that took.
     pub took: Duration,
-    /// Simulated milliseconds until a majority served again, for each bridge.
+    /// Simulated milliseconds until all was well again, for each situation.
     after: Vec<u64>,
     /// Seeds that failed, and why.
     pub failures: Vec<(u64, String)>,
@@ -91,7 +94,7 @@ impl fmt::Display for Summary {
         if let (Some(median), Some(last)) = (after.get(after.len() / 2), after.last()) {
             write!(
                 f,
-                "; served again after {median} ms, at most {last} ms (simulated)"
+                "; well again after {median} ms, at most {last} ms (simulated)"
             )?;
         }
         for (seed, why) in self.failures.iter().take(SHOWN) {

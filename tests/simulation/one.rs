@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use riftmesh_tests::scenarios::{self, Scenario};
 use riftmesh_tests::simulation::{self, Plan};
 
 use crate::entropy;
@@ -56,9 +57,9 @@ pub fn run(seed: u64, trace: bool) -> bool {
     report.breaches.is_empty()
 }
 
-/// Runs the bridge partition of a seed and prints what came of it; whether all is well.
-pub fn bridge(seed: u64, trace: bool) -> bool {
-    let outcome = alone(seed, simulation::bridge(seed));
+/// Plays a situation with a seed and prints what came of it; whether all is well.
+pub fn play(scenario: Scenario, seed: u64, trace: bool) -> bool {
+    let outcome = alone(seed, scenarios::play(scenario, seed));
     if trace {
         println!("{}", outcome.text);
     }

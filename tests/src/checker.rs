@@ -84,6 +84,16 @@ pub enum SafetyBreach {
         /// What it is.
         after: String,
     },
+    /// A node acts in a term that it would not remember after a crash.
+    #[error("{node} acts in term {term}, its durable vote is {durable:?}")]
+    VoteNotDurable {
+        /// Where.
+        node: NodeId,
+        /// The term.
+        term: Term,
+        /// What would survive.
+        durable: Option<VoteLine>,
+    },
     /// A node's numbers contradict each other.
     #[error("{node} has {what}")]
     Disorder {
@@ -232,6 +242,14 @@ impl Checker {
             );
         }
         self.memory(sight).vote = after;
+        let term = sight.status.as_ref().map_or(Term(0), |status| status.term);
+        if term > after.map_or(Term(0), |vote| vote.term) {
+            self.breaches.push(SafetyBreach::VoteNotDurable {
+                node: sight.node,
+                term,
+                durable: after,
+            });
+        }
     }
 
     fn fell(&mut self, what: &'static str, node: NodeId, before: String, after: String) {

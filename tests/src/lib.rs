@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod log_world;
 pub mod mesh;
 pub mod oracle;
+pub mod scenarios;
 pub mod simulation;
 pub mod subject;
 pub mod trace;

@@ -17,11 +17,9 @@ use crate::users::Users;
 use crate::voters::{Voters, lock};
 
 /// How often everything is looked at.
-const TICK: Duration = Duration::from_millis(20);
+pub(crate) const TICK: Duration = Duration::from_millis(20);
 /// How long the group has to converge after the last fault.
 const HEAL_MAX: Duration = Duration::from_secs(30);
-/// A majority that can talk has to serve again within this.
-const BRIDGE_MAX: Duration = Duration::from_secs(3);
 
 /// What a run does, all of it from the seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +53,7 @@ impl Plan {
 
 /// What came of a run.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub struct SimulationReport {
     /// What was broken, as sentences.
     pub breaches: Vec<String>,
     /// Submissions, grants, completions and linearizable reads that were acknowledged.
@@ -77,7 +75,7 @@ pub struct Report {
 }
 
 /// Runs a plan. Must be called on a single-threaded runtime with paused time.
-pub async fn run(plan: Plan) -> Report {
+pub async fn run(plan: Plan) -> SimulationReport {
     let voters = match Voters::form(plan.voters, plan.seed).await {
         Ok(voters) => voters,
         Err(error) => return failed(format!("the group was not formed: {error}")),
@@ -112,7 +110,7 @@ pub async fn run(plan: Plan) -> Report {
     report(&users, &faults, state.as_ref(), healed_after)
 }
 
-fn start_users(users: &Arc<Users>, plan: Plan) -> JoinSet<()> {
+pub(crate) fn start_users(users: &Arc<Users>, plan: Plan) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let rng = |kind, number| StdRng::seed_from_u64(plan.seed.derive(kind, number).0);
     for number in 1..=plan.workers {
@@ -141,7 +139,12 @@ async fn heal(voters: &Voters) -> Option<State> {
     None
 }
 
-fn report(users: &Users, faults: &Faults, state: Option<&State>, healed_after: Duration) -> Report {
+fn report(
+    users: &Users,
+    faults: &Faults,
+    state: Option<&State>,
+    healed_after: Duration,
+) -> SimulationReport {
     let voters = &users.voters;
     let oracle = lock(&voters.oracle).clone();
     let mut breaches: Vec<String> = {
@@ -164,7 +167,7 @@ fn report(users: &Users, faults: &Faults, state: Option<&State>, healed_after: D
     let (submitted, granted, completed) = oracle.counts();
     let checker = lock(&voters.checker);
     let trace = lock(&voters.trace);
-    Report {
+    SimulationReport {
         breaches,
         counts: (submitted, granted, completed, oracle.reads()),
         reigns: checker.reigns(),
@@ -177,8 +180,8 @@ fn report(users: &Users, faults: &Faults, state: Option<&State>, healed_after: D
     }
 }
 
-fn failed(breach: String) -> Report {
-    Report {
+fn failed(breach: String) -> SimulationReport {
+    SimulationReport {
         breaches: vec![breach],
         counts: (0, 0, 0, 0),
         reigns: 0,
@@ -189,85 +192,4 @@ fn failed(breach: String) -> Report {
         trace: BlobHash::of(b""),
         text: String::new(),
     }
-}
-
-/// What came of a bridge partition.
-#[derive(Debug, Clone)]
-pub struct BridgeReport {
-    /// How long the majority took to serve again.
-    pub result: Result<Duration, String>,
-    /// Hash of everything that happened, in order.
-    pub trace: BlobHash,
-    /// Everything that happened.
-    pub text: String,
-}
-
-/// Five voters. The leader keeps one link, to a voter that still sees two others, and the fifth is cut off: the
-/// majority hears the leader through the bridge and must free itself from it (DISTRIBUTED rule 15).
-pub async fn bridge(seed: u64) -> BridgeReport {
-    let voters = match Voters::form(5, Seed(seed)).await {
-        Ok(voters) => voters,
-        Err(error) => {
-            return BridgeReport {
-                result: Err(error.to_string()),
-                trace: BlobHash::of(b""),
-                text: String::new(),
-            };
-        }
-    };
-    let plan = Plan {
-        workers: 4,
-        voters: 5,
-        ..Plan::of(seed)
-    };
-    let users = Users::of(Arc::clone(&voters));
-    let mut tasks = start_users(&users, plan);
-    let result = cut_to_one_link(&voters).await;
-    users.end();
-    tasks.abort_all();
-    while tasks.join_next().await.is_some() {}
-    let trace = lock(&voters.trace);
-    BridgeReport {
-        result,
-        trace: trace.hash(),
-        text: trace.text().to_owned(),
-    }
-}
-
-async fn cut_to_one_link(voters: &Voters) -> Result<Duration, String> {
-    while voters.elapsed() < Duration::from_secs(3) {
-        sleep(TICK).await;
-        voters.look();
-    }
-    let leader = voters.leader().ok_or("nobody leads after 3 s")?.node().0;
-    let others: Vec<u64> = (1..=5).filter(|number| *number != leader).collect();
-    let (bridge, isolated) = (others[0], others[3]);
-    for from in 1..=5 {
-        for to in (1..=5).filter(|to| *to != from) {
-            let single = |one: u64, other: u64| one == leader && other != bridge;
-            if from == isolated || to == isolated || single(from, to) || single(to, from) {
-                voters.network.cut(NodeId(from), NodeId(to));
-            }
-        }
-    }
-    voters.note(&format!("bridge {bridge} of leader {leader}"));
-    voters.look();
-    let cut = Instant::now();
-    let before = lock(&voters.checker).committed();
-    while cut.elapsed() < BRIDGE_MAX {
-        sleep(TICK).await;
-        voters.look();
-        let freed = voters.leader().filter(|node| node.node().0 != leader);
-        // Something new that clients asked for, not only the leader's first entry.
-        if freed.is_some() && lock(&voters.checker).committed() > before + 2 {
-            let broken = lock(&voters.checker)
-                .breaches()
-                .first()
-                .map(ToString::to_string);
-            return broken.map_or(Ok(cut.elapsed()), Err);
-        }
-    }
-    Err(format!(
-        "the majority did not serve again within {BRIDGE_MAX:?}"
-    ))
 }
