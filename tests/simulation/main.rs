@@ -27,8 +27,6 @@ use crate::many::{Job, Soak, Summary};
 const SEEDS: u64 = 20;
 /// Seeds of the bridge partition.
 const BRIDGES: u64 = 40;
-/// Seeds of a follower that comes back.
-const COMEBACKS: u64 = 10;
 /// How to run one seed again.
 const REPLAY: &str = "cargo test -p riftmesh-tests --test simulation --";
 
@@ -175,7 +173,7 @@ fn test(given: &[String]) -> ExitCode {
             .iter()
             .any(|filter| "simulation".contains(filter.as_str()));
     if !wanted || given.iter().any(|text| text == "--list") {
-        println!("test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out");
+        println!("test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out");
         return ExitCode::SUCCESS;
     }
     let soak = |job, seeds| {
@@ -189,11 +187,7 @@ fn test(given: &[String]) -> ExitCode {
             first: false,
         })
     };
-    let summaries = [
-        soak(Job::Run, SEEDS),
-        soak(Job::Bridge, BRIDGES),
-        soak(Job::Comeback, COMEBACKS),
-    ];
+    let summaries = [soak(Job::Run, SEEDS), soak(Job::Bridge, BRIDGES)];
     let passed = summaries.iter().filter(|summary| summary.print()).count();
     let failed = summaries.len() - passed;
     let word = if failed == 0 { "ok" } else { "FAILED" };
