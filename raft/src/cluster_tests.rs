@@ -535,6 +535,7 @@ async fn a_disk_error_is_a_death_that_is_told() {
     let store = RaftStore {
         log: disk.clone(),
         snapshots: Arc::new(MemorySnapshots::default()),
+        disk: crate::Disk::Threads,
     };
     group.stores.insert(1, store);
     group.start(1).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use openraft::{Config, SnapshotPolicy};
 
 use crate::error::OpenError;
+use crate::mutants::{Mutant, is_planted};
 use crate::settings::RaftTimings;
 
 /// Entries sent to a follower in one message at most; their bytes are bounded by the log reader.
@@ -27,9 +28,10 @@ pub(crate) fn effective(timings: &RaftTimings) -> Result<Arc<Config>, OpenError>
         election_timeout_min: timings.election_min.0,
         election_timeout_max: timings.election_max.0,
         heartbeat_interval: timings.heartbeat.0,
-        quorum_loss_probe_interval: Some(timings.quorum_loss_probe.0),
-        enable_pre_vote: Some(true),
-        enable_leader_restore: Some(false),
+        quorum_loss_probe_interval: (!is_planted(Mutant::NoProbe))
+            .then_some(timings.quorum_loss_probe.0),
+        enable_pre_vote: Some(!is_planted(Mutant::NoPreVote)),
+        enable_leader_restore: Some(is_planted(Mutant::LeaderRestore)),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(timings.snapshot_every),
         max_in_snapshot_log_to_keep: timings.entries_kept,
         replication_lag_threshold: timings.entries_kept,

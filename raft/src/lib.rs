@@ -7,11 +7,14 @@
 pub mod bootstrap;
 mod clock;
 mod config;
+pub mod disk;
 pub mod error;
 mod inbox;
+pub mod inspect;
 mod log_store;
 mod machine;
 mod members;
+pub mod mutants;
 mod network;
 pub mod node;
 mod proposer;
@@ -26,6 +29,7 @@ mod watchdog;
 mod wire;
 
 pub use bootstrap::{BootstrapDecision, SeedFact, decide_bootstrap};
+pub use disk::{Disk, LogQueue};
 pub use error::{MemberError, OpenError, ProposeError, ReadError};
 pub use node::RaftNode;
 pub use settings::{RaftSettings, RaftStore, RaftTimings};

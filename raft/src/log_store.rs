@@ -11,14 +11,14 @@ use futures::{Stream, StreamExt, stream};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use riftmesh_base::{decode, encode};
-use riftmesh_storage::{LogEngine, LogOp, LogWriter, PurgePoint, StorageError, SyncTimes};
+use riftmesh_storage::{LogEngine, LogOp, PurgePoint, StorageError, SyncTimes};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::disk::{Disk, LogQueue, WRITES_WAITING_MAX};
 use crate::error::OpenError;
+use crate::mutants::{Mutant, is_planted};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
-/// Writes waiting for the disk at most.
-const WRITES_WAITING_MAX: usize = 1_024;
 /// Bytes of recent entries kept in memory for replication.
 const CACHE_BYTES: usize = 32 << 20;
 /// Once a read has passed this many bytes it ends; with the longest entry it still fits one message.
@@ -30,7 +30,8 @@ pub(crate) struct LogStore(Arc<Shared>);
 
 struct Shared {
     engine: Arc<dyn LogEngine>,
-    writer: LogWriter,
+    disk: Disk,
+    writer: Arc<dyn LogQueue>,
     /// One permit per place in the writer's queue, so that a full queue makes writers wait instead of failing.
     room: Arc<Semaphore>,
     /// Shared with the acknowledgements under way; those must not keep the writer alive, whose end waits for them.
@@ -58,11 +59,13 @@ fn lock(view: &Mutex<View>) -> MutexGuard<'_, View> {
 }
 
 impl LogStore {
-    /// Starts the disk thread over `engine` and reads what it holds.
-    pub fn open(engine: Arc<dyn LogEngine>) -> Result<Self, OpenError> {
+    /// Starts writing to `engine` on `disk` and reads what it holds.
+    pub fn open(engine: Arc<dyn LogEngine>, disk: Disk) -> Result<Self, OpenError> {
         let head = engine.head()?;
         let content = |e: riftmesh_base::DecodeError| OpenError::Content(format!("log: {e}"));
-        let purged: Option<LogId> = match &head.purged {
+        let known = head.purged.as_ref();
+        let known = known.filter(|_| !is_planted(Mutant::ForgetPurgePoint));
+        let purged: Option<LogId> = match known {
             Some(point) => Some(decode(&point.mark).map_err(content)?),
             None => None,
         };
@@ -83,7 +86,8 @@ impl LogStore {
             ..View::default()
         };
         Ok(Self(Arc::new(Shared {
-            writer: LogWriter::start(Arc::clone(&engine), WRITES_WAITING_MAX)?,
+            writer: disk.queue(&engine)?,
+            disk,
             engine,
             room: Arc::new(Semaphore::new(WRITES_WAITING_MAX)),
             view: Arc::new(Mutex::new(view)),
@@ -150,9 +154,7 @@ impl LogStore {
         }
         let engine = Arc::clone(&self.0.engine);
         let read = move || engine.read(from, first_cached, bytes_max);
-        let stored = tokio::task::spawn_blocking(read)
-            .await
-            .map_err(io::Error::other)?;
+        let stored = self.0.disk.run(read).await?;
         let mut entries = Vec::new();
         for (index, bytes) in stored.map_err(io::Error::other)? {
             let entry: Entry =
@@ -306,7 +308,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.write(LogOp::Vote(encode(vote))).await?;
+        if is_planted(Mutant::VoteNotDurable) {
+            self.submit(vec![LogOp::Vote(encode(vote))], drop).await?;
+        } else {
+            self.write(LogOp::Vote(encode(vote))).await?;
+        }
         self.view().vote = Some(*vote);
         Ok(())
     }
@@ -347,6 +353,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             {
                 ops.push(LogOp::Committed(encode(&committed)));
             }
+        }
+        if is_planted(Mutant::AckBeforeSync) {
+            callback.io_completed(Ok(()));
+            return self.submit(ops, drop).await;
         }
         let last = self.view().last.map_or(0, |id| id.index);
         let view = Arc::clone(&self.0.view);

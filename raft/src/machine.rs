@@ -12,6 +12,7 @@ use riftmesh_statemachine::{Batch, Effect, State};
 use riftmesh_storage::{SavedSnapshot, SnapshotSlot};
 use tokio::sync::watch;
 
+use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::types::{Entry, Image, LogId, Membership, Replies, Snapshot, SnapshotMeta, TypeConfig};
 use crate::watch::Feed;
@@ -23,6 +24,7 @@ pub(crate) struct Machine(Arc<Shared>);
 struct Shared {
     applied: RwLock<Applied>,
     slot: Arc<dyn SnapshotSlot>,
+    disk: Disk,
     /// Last log id of the snapshot in the slot; held while the slot is written.
     saved: Mutex<Option<LogId>>,
     feed: Feed,
@@ -39,7 +41,7 @@ struct Applied {
 
 impl Machine {
     /// The machine as the slot's snapshot left it, or a new one.
-    pub fn open(slot: Arc<dyn SnapshotSlot>) -> Result<Self, OpenError> {
+    pub fn open(slot: Arc<dyn SnapshotSlot>, disk: Disk) -> Result<Self, OpenError> {
         let (applied, saved) = match slot.load()? {
             Some(saved) => {
                 let (last, membership) = decode(&saved.meta)
@@ -66,6 +68,7 @@ impl Machine {
         Ok(Self(Arc::new(Shared {
             applied: RwLock::new(applied),
             slot,
+            disk,
             saved: Mutex::new(saved),
             feed: Feed::new(),
             index,
@@ -145,9 +148,7 @@ impl Machine {
 
     async fn save_aside(&self, meta: SnapshotMeta, image: Image) -> Result<(), io::Error> {
         let machine = self.clone();
-        tokio::task::spawn_blocking(move || machine.save(&meta, &image))
-            .await
-            .map_err(io::Error::other)?
+        self.0.disk.run(move || machine.save(&meta, &image)).await?
     }
 }
 
@@ -193,9 +194,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
         image: Image,
     ) -> Result<(), io::Error> {
         let bytes = Arc::clone(&image.0);
-        let state = tokio::task::spawn_blocking(move || State::restore(&bytes))
-            .await
-            .map_err(io::Error::other)?
+        let restore = move || State::restore(&bytes);
+        let state = self
+            .0
+            .disk
+            .run(restore)
+            .await?
             .map_err(|e| io::Error::other(format!("the leader's snapshot: {e}")))?;
         self.save_aside(meta.clone(), image).await?;
         *self.applied_mut() = Applied {
@@ -211,9 +215,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         let slot = Arc::clone(&self.0.slot);
-        let loaded = tokio::task::spawn_blocking(move || slot.load())
-            .await
-            .map_err(io::Error::other)?;
+        let loaded = self.0.disk.run(move || slot.load()).await?;
         let Some(SavedSnapshot { meta, image }) = loaded.map_err(io::Error::other)? else {
             return Ok(None);
         };
@@ -239,9 +241,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Frozen {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let state = self.applied.state.clone();
-        let image = tokio::task::spawn_blocking(move || state.snapshot())
-            .await
-            .map_err(io::Error::other)?;
+        let image = self.machine.0.disk.run(move || state.snapshot()).await?;
         let snapshot = Snapshot {
             meta: SnapshotMeta {
                 last_log_id: self.applied.last,

@@ -19,6 +19,7 @@ use crate::error::{MemberError, OpenError, ProposeError, ReadError};
 use crate::inbox::SnapshotInbox;
 use crate::log_store::LogStore;
 use crate::machine::Machine;
+use crate::mutants::{Mutant, is_planted};
 use crate::network::Wires;
 use crate::proposer::Proposer;
 use crate::reads::{NoRound, ReadRounds};
@@ -67,8 +68,8 @@ impl RaftNode {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         let config = config::effective(&settings.timings)?;
-        let log = LogStore::open(settings.store.log)?;
-        let machine = Machine::open(settings.store.snapshots)?;
+        let log = LogStore::open(settings.store.log, settings.store.disk.clone())?;
+        let machine = Machine::open(settings.store.snapshots, settings.store.disk)?;
         let wires = Wires::new(link, settings.timings.election_min.duration());
         let core = Core::new(
             settings.node.0,
@@ -152,6 +153,9 @@ impl RaftNode {
     /// # Errors
     /// [`ReadError`].
     pub async fn linearizable(&self, deadline: Duration) -> Result<LogIndex, ReadError> {
+        if is_planted(Mutant::LocalRead) {
+            return Ok(self.read(|index, _| index));
+        }
         let until = Instant::now() + deadline;
         let late = || ReadError::Late(deadline.into());
         let confirm = timeout_at(until, self.read_index(deadline));

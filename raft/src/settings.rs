@@ -8,6 +8,8 @@ use riftmesh_storage::{
     DiskSnapshots, LogEngine, MemoryLog, MemorySnapshots, SledLog, SnapshotSlot, StorageError,
 };
 
+use crate::disk::Disk;
+
 /// The times and bounds of an election and of the log (DISTRIBUTED rule 14).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RaftTimings {
@@ -63,6 +65,8 @@ pub struct RaftStore {
     pub log: Arc<dyn LogEngine>,
     /// The snapshot.
     pub snapshots: Arc<dyn SnapshotSlot>,
+    /// Where their work is done.
+    pub disk: Disk,
 }
 
 impl RaftStore {
@@ -74,6 +78,7 @@ impl RaftStore {
         Ok(Self {
             log: Arc::new(SledLog::open(&directory.join("log"))?),
             snapshots: Arc::new(DiskSnapshots::open(&directory.join("snapshots"))?),
+            disk: Disk::Threads,
         })
     }
 
@@ -82,6 +87,7 @@ impl RaftStore {
         Self {
             log: Arc::new(MemoryLog::default()),
             snapshots: Arc::new(MemorySnapshots::default()),
+            disk: Disk::Threads,
         }
     }
 }

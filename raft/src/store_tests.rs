@@ -7,6 +7,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{EntryPayload, LogId, StorageError};
 use riftmesh_storage::{LogEngine, SledLog};
 
+use crate::disk::Disk;
 use crate::log_store::LogStore;
 use crate::machine::Machine;
 use crate::settings::RaftStore;
@@ -14,8 +15,8 @@ use crate::types::{Entry, Payload, TypeConfig, Vote};
 
 fn stores(store: RaftStore) -> (LogStore, Machine) {
     (
-        LogStore::open(store.log).unwrap(),
-        Machine::open(store.snapshots).unwrap(),
+        LogStore::open(store.log, store.disk.clone()).unwrap(),
+        Machine::open(store.snapshots, store.disk).unwrap(),
     )
 }
 
@@ -76,7 +77,7 @@ fn entry(index: u64, bytes: usize) -> Entry {
 async fn a_restart_finds_everything() {
     let dir = tempfile::tempdir().unwrap();
     let open = || -> Arc<dyn LogEngine> { Arc::new(SledLog::open(dir.path()).unwrap()) };
-    let mut log = LogStore::open(open()).unwrap();
+    let mut log = LogStore::open(open(), Disk::Threads).unwrap();
     log.save_vote(&Vote::new_committed(1, 1)).await.unwrap();
     log.blocking_append((0..20).map(|i| entry(i, 100)))
         .await
@@ -87,7 +88,7 @@ async fn a_restart_finds_everything() {
     log.purge(id(4)).await.unwrap();
     drop(log);
 
-    let mut log = LogStore::open(open()).unwrap();
+    let mut log = LogStore::open(open(), Disk::Threads).unwrap();
     assert_eq!(
         log.read_vote().await.unwrap(),
         Some(Vote::new_committed(1, 1))
@@ -108,12 +109,12 @@ async fn a_restart_finds_everything() {
 async fn bounded_reads_fit_a_message() {
     let dir = tempfile::tempdir().unwrap();
     let open = || -> Arc<dyn LogEngine> { Arc::new(SledLog::open(dir.path()).unwrap()) };
-    let mut log = LogStore::open(open()).unwrap();
+    let mut log = LogStore::open(open(), Disk::Threads).unwrap();
     log.blocking_append((0..30).map(|i| entry(i, 200_000)))
         .await
         .unwrap();
     drop(log);
-    let mut log = LogStore::open(open()).unwrap();
+    let mut log = LogStore::open(open(), Disk::Threads).unwrap();
     log.blocking_append((30..60).map(|i| entry(i, 200_000)))
         .await
         .unwrap();

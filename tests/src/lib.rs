@@ -1,19 +1,26 @@
 //! Whole clusters in one process under seeded faults, and an oracle of what their clients were promised.
 //!
-//! Three worlds; two share the oracle. The [`log_world`] has replicas of the state machine behind a simulated log, is single
-//! threaded and runs the same twice for one seed; it also carries planted bugs that the oracle must find. The
-//! [`voters`] world runs real voters, openraft included, over the in-memory network. The [`mesh`] world has
+//! Three worlds, all single threaded; each runs the same twice for one seed. The [`log_world`] has replicas of the state
+//! machine behind a simulated log and carries planted bugs that the oracle must find. The [`simulation`] runs the
+//! product's voters, openraft included, on simulated disks, links and time, under the same oracle, and checks the rules
+//! of consensus at every tick besides; `tests/simulation` gives each seed a process of its own. The [`mesh`] world has
 //! membership agents by the thousand under a virtual clock.
 
+pub mod checker;
 pub mod client;
+pub mod disk;
+pub mod faults;
+pub mod gate;
 pub mod jobs;
 pub mod log_world;
 pub mod mesh;
 pub mod oracle;
+pub mod scenarios;
+pub mod simulation;
 pub mod subject;
+pub mod trace;
+pub mod users;
 pub mod voters;
 
 #[cfg(test)]
 mod log_world_tests;
-#[cfg(test)]
-mod voters_tests;

@@ -101,6 +101,14 @@ pub enum Breach {
         /// The entry.
         index: LogIndex,
     },
+    /// A linearizable read was answered from a state older than something acknowledged before the read began.
+    #[error("a linearizable read saw entry {seen}; entry {acknowledged} had been acknowledged")]
+    StaleRead {
+        /// Acknowledged before.
+        acknowledged: LogIndex,
+        /// What the state stood at.
+        seen: LogIndex,
+    },
     /// The state breaks a rule of its own.
     #[error("{0}")]
     Invariant(Violation),
@@ -116,6 +124,9 @@ pub struct Oracle {
     granted: BTreeMap<JobId, BTreeSet<(LogIndex, Token)>>,
     completed: BTreeMap<JobId, BTreeSet<Token>>,
     hashes: BTreeMap<LogIndex, BlobHash>,
+    /// The highest entry that some client was told of.
+    acknowledged: LogIndex,
+    reads: usize,
     breaches: Vec<Breach>,
 }
 
@@ -158,6 +169,29 @@ impl Oracle {
         self.completed.entry(job).or_default().insert(token);
     }
 
+    /// A client is told of the entry at `index`.
+    pub fn acknowledged(&mut self, index: LogIndex) {
+        self.acknowledged = self.acknowledged.max(index);
+    }
+
+    /// The highest entry that some client was told of: a linearizable read that begins now must see it.
+    pub fn must_be_seen(&self) -> LogIndex {
+        self.acknowledged
+    }
+
+    /// A linearizable read that began when `acknowledged` had to be seen was answered at `seen`.
+    pub fn read(&mut self, acknowledged: LogIndex, seen: LogIndex) {
+        self.reads += 1;
+        if seen < acknowledged {
+            self.breaches.push(Breach::StaleRead { acknowledged, seen });
+        }
+    }
+
+    /// How many linearizable reads were answered.
+    pub fn reads(&self) -> usize {
+        self.reads
+    }
+
     /// A replica has applied everything up to `index`, and this is the hash of its state.
     pub fn replica_at(&mut self, index: LogIndex, hash: BlobHash) {
         if *self.hashes.entry(index).or_insert(hash) != hash {
@@ -172,6 +206,11 @@ impl Oracle {
             self.grants.len(),
             self.completed.len(),
         )
+    }
+
+    /// What was broken so far, whatever the state will be in the end.
+    pub fn breaches(&self) -> &[Breach] {
+        &self.breaches
     }
 
     /// Whether every acknowledged submission is finished in `state`, and so is whatever else is in its queue.

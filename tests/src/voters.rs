@@ -1,42 +1,37 @@
-//! Real voters, openraft included, over the in-memory network with logs in memory: crashes, cuts and loss, while
-//! workers and submitters work through whoever leads.
+//! Voters of the product, openraft included, in one thread on paused time: simulated disks, a simulated network with
+//! gates, and what their clients share.
 //!
-//! It runs in real time, because each voter's log has a disk thread of its own that a paused clock would outrun. The
-//! seed fixes what is tried and when, not how threads interleave; bit-identical runs are the log world's business.
-//! World time runs [`SPEED`] times as fast as real time, so that leases run out within seconds.
+//! Nothing here reads a clock or starts a thread, so a process that also controls its entropy runs a seed the same way
+//! each time; see `tests/simulation`. World time, which leases and clients live by, runs [`SPEED`] times as fast as
+//! the time elections live by, so that leases run out within seconds.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::RngExt as _;
-use rand::rngs::StdRng;
-use riftmesh_base::limits::{SESSION_GRACE, SESSION_TTL};
-use riftmesh_base::{BlobHash, Clock, LogIndex, Millis, NodeId, Seed, SessionId, SystemClock};
+use riftmesh_base::{BlobHash, Clock, LogIndex, Millis, NodeId, Seed};
 use riftmesh_raft::{
-    MemberError, OpenError, ProposeError, RaftNode, RaftRole, RaftSettings, RaftStore, RaftTimings,
+    MemberError, OpenError, RaftNode, RaftRole, RaftSettings, RaftStatus, RaftTimings,
 };
-use riftmesh_statemachine::{Body, Command, Loss, Reply, State};
+use riftmesh_statemachine::State;
 use riftmesh_transport::memory::MemoryNetwork;
-use riftmesh_transport::{BoxFuture, Handler, Lane, Link as _, Peer, Refused};
-use tokio::time::{Instant, sleep};
+use riftmesh_transport::{BoxFuture, Handler, Lane, Link, Peer, Refused};
+use tokio::time::Instant;
 
-use crate::client::{ClientStep, SimulatedClient};
+use crate::checker::{Checker, Sight};
+use crate::disk::SimulatedDisk;
+use crate::gate::{Gate, GatedLink};
 use crate::oracle::Oracle;
+use crate::trace::Trace;
 
-/// World milliseconds per real millisecond.
+/// World milliseconds per millisecond of elections and disks.
 pub const SPEED: u64 = 20;
-/// Real time a client waits for an answer.
-const ANSWER_WITHIN: Duration = Duration::from_millis(400);
-/// Nodes a client tries for one command.
-const TRIES: usize = 5;
 
-/// Why a group of voters could not be brought up.
-#[derive(Debug, thiserror::Error)]
+/// Why a voter or a group of voters could not be brought up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
     /// A voter did not start.
     #[error(transparent)]
@@ -67,27 +62,42 @@ impl Handler for Serve {
     }
 }
 
+/// One machine: a disk, and a voter when it is up.
+struct Machine {
+    disk: SimulatedDisk,
+    gate: Gate,
+    /// Counts the starts.
+    life: u64,
+    up: Option<(RaftNode, Arc<Serve>)>,
+    /// Taken out of the group for good.
+    retired: bool,
+    /// Where its state was last compared with the others'.
+    compared: LogIndex,
+}
+
 /// Voters, what their disks hold, and what everybody outside shares.
 pub struct Voters {
     /// The weather between them.
     pub network: MemoryNetwork,
     /// What clients were promised.
     pub oracle: Mutex<Oracle>,
-    stores: BTreeMap<u64, RaftStore>,
-    running: Mutex<BTreeMap<u64, (RaftNode, Arc<Serve>)>>,
-    heard: Mutex<BTreeMap<SessionId, Millis>>,
-    expired: AtomicUsize,
-    chaos: AtomicBool,
-    over: AtomicBool,
+    /// What must hold among voters.
+    pub checker: Mutex<Checker>,
+    /// What happened.
+    pub trace: Mutex<Trace>,
+    seed: Seed,
+    machines: Mutex<BTreeMap<u64, Machine>>,
     started: Instant,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// The guarded value, whatever befell an earlier holder.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn address(number: u64) -> SocketAddr {
-    // Groups have a handful of voters.
+/// Where machine `number` is reached.
+pub fn address(number: u64) -> SocketAddr {
+    // A run starts a few dozen machines.
     SocketAddr::from(([127, 0, 0, 1], 7_000 + number as u16))
 }
 
@@ -100,78 +110,173 @@ impl Voters {
         let voters = Arc::new(Self {
             network: MemoryNetwork::new(seed.derive("network", 0)),
             oracle: Mutex::default(),
-            stores: (1..=count).map(|n| (n, RaftStore::in_memory())).collect(),
-            running: Mutex::default(),
-            heard: Mutex::default(),
-            expired: AtomicUsize::new(0),
-            chaos: AtomicBool::new(true),
-            over: AtomicBool::new(false),
+            checker: Mutex::default(),
+            trace: Mutex::default(),
+            seed,
+            machines: Mutex::default(),
             started: Instant::now(),
         });
-        for number in 1..=count {
-            voters.start(number).await?;
+        for _ in 0..count {
+            voters.add_machine().await?;
         }
-        let members = (1..=count)
-            .map(|n| (NodeId(n), address(n).to_string()))
-            .collect();
+        let members = (1..=count).map(|n| (NodeId(n), address(n).to_string()));
         if let Some(first) = voters.node(1) {
-            first.initialize(members).await?;
+            first.initialize(members.collect()).await?;
         }
         Ok(voters)
     }
 
-    /// Starts voter `number` on what its disk holds.
+    /// Starts a machine with an empty disk and a new number, which it gives. It belongs to no group yet.
     ///
     /// # Errors
-    /// What it holds cannot be used.
-    pub async fn start(&self, number: u64) -> Result<(), OpenError> {
+    /// [`FormError::Open`].
+    pub async fn add_machine(&self) -> Result<u64, FormError> {
+        let number = {
+            let mut machines = lock(&self.machines);
+            let number = machines.last_key_value().map_or(0, |(last, _)| *last) + 1;
+            let machine = Machine {
+                disk: SimulatedDisk::new(self.seed.derive("disk", number)),
+                gate: Gate::default(),
+                life: 0,
+                up: None,
+                retired: false,
+                compared: LogIndex(0),
+            };
+            machines.insert(number, machine);
+            number
+        };
+        self.start(number).await?;
+        Ok(number)
+    }
+
+    /// Starts the voter of a machine that is down on what its disk holds.
+    ///
+    /// # Errors
+    /// [`FormError::Open`]: what it holds cannot be used.
+    pub async fn start(&self, number: u64) -> Result<(), FormError> {
         let link = self.network.link(NodeId(number), address(number));
+        let (store, gate) = {
+            let mut machines = lock(&self.machines);
+            let Some(machine) = machines.get_mut(&number) else {
+                return Ok(());
+            };
+            machine.life += 1;
+            (machine.disk.mount(), machine.gate.clone())
+        };
         let settings = RaftSettings {
             node: NodeId(number),
-            store: self.stores[&number].clone(),
+            store,
             timings: RaftTimings {
-                snapshot_every: 200,
-                entries_kept: 100,
-                ..RaftTimings::patient()
+                snapshot_every: 120,
+                entries_kept: 60,
+                ..RaftTimings::default()
             },
         };
-        let clock: Arc<dyn Clock> = Arc::new(FastClock(SystemClock::start()));
+        let link = Arc::new(GatedLink { link, gate });
+        let clock: Arc<dyn Clock> = Arc::new(WorldClock(self.started));
         let node = RaftNode::open(settings, link.clone(), clock).await?;
         let serve = Arc::new(Serve(Mutex::new(Some(node.clone()))));
         link.serve(serve.clone());
-        lock(&self.running).insert(number, (node, serve));
+        if let Some(machine) = lock(&self.machines).get_mut(&number) {
+            machine.up = Some((node, serve));
+        }
+        self.note(&format!("{number} up"));
         Ok(())
     }
 
-    /// Crashes voter `number`, if it runs. Its disk stays.
+    /// Cuts the power of machine `number`, if it is up: what it had not synced is lost.
     pub async fn crash(&self, number: u64) {
+        let gone = {
+            let mut machines = lock(&self.machines);
+            machines.get_mut(&number).and_then(|machine| {
+                machine.gate.set_open(true);
+                machine.disk.crash();
+                machine.up.take()
+            })
+        };
+        let Some((node, serve)) = gone else {
+            return;
+        };
         self.network.stop(NodeId(number));
-        let gone = lock(&self.running).remove(&number);
-        if let Some((node, serve)) = gone {
-            lock(&serve.0).take();
-            node.halt().await;
+        lock(&serve.0).take();
+        self.note(&format!("{number} down"));
+        node.halt().await;
+    }
+
+    /// Replaces the disk of a machine that is down by an empty one: what nobody may do to a voter that keeps its id.
+    pub fn wipe(&self, number: u64) {
+        if let Some(machine) = lock(&self.machines).get_mut(&number)
+            && machine.up.is_none()
+        {
+            let life = machine.life;
+            machine.disk =
+                SimulatedDisk::new(self.seed.derive("disk", number).derive("life", life));
         }
     }
 
-    /// Voters that run.
-    pub fn numbers(&self) -> Vec<u64> {
-        lock(&self.running).keys().copied().collect()
+    /// Takes a machine away for good. Its disk is still looked at.
+    pub async fn retire(&self, number: u64) {
+        if let Some(machine) = lock(&self.machines).get_mut(&number) {
+            machine.retired = true;
+        }
+        self.crash(number).await;
     }
 
-    fn node(&self, number: u64) -> Option<RaftNode> {
-        lock(&self.running)
-            .get(&number)
+    /// Shuts or opens a machine's gate: a pause, as far as others can tell.
+    pub fn set_paused(&self, number: u64, paused: bool) {
+        if let Some(machine) = lock(&self.machines).get(&number) {
+            machine.gate.set_open(!paused);
+        }
+    }
+
+    /// Makes a machine's disk `factor` times as slow as a healthy one.
+    pub fn slow_disk(&self, number: u64, factor: u32) {
+        if let Some(machine) = lock(&self.machines).get(&number) {
+            machine.disk.slow_down(factor);
+        }
+    }
+
+    /// Machines that were not retired.
+    pub fn numbers(&self) -> Vec<u64> {
+        let machines = lock(&self.machines);
+        let there = machines.iter().filter(|(_, machine)| !machine.retired);
+        there.map(|(number, _)| *number).collect()
+    }
+
+    /// Machines that are up.
+    pub fn running(&self) -> Vec<u64> {
+        let machines = lock(&self.machines);
+        let up = machines.iter().filter(|(_, machine)| machine.up.is_some());
+        up.map(|(number, _)| *number).collect()
+    }
+
+    /// The voter of a machine, if it is up.
+    pub fn node(&self, number: u64) -> Option<RaftNode> {
+        let machines = lock(&self.machines);
+        machines
+            .get(&number)?
+            .up
+            .as_ref()
             .map(|(node, _)| node.clone())
+    }
+
+    /// A machine's gate.
+    pub fn gate(&self, number: u64) -> Option<Gate> {
+        lock(&self.machines)
+            .get(&number)
+            .map(|machine| machine.gate.clone())
     }
 
     /// The voter that leads with a quorum, if one does.
     pub fn leader(&self) -> Option<RaftNode> {
-        let running = lock(&self.running);
-        let leads = |node: &&RaftNode| {
-            let status = node.status();
-            status.role == RaftRole::Leader && status.has_quorum
-        };
-        running.values().map(|(node, _)| node).find(leads).cloned()
+        let machines = lock(&self.machines);
+        let nodes = machines.values().filter_map(|machine| machine.up.as_ref());
+        let leads = |status: &RaftStatus| status.role == RaftRole::Leader && status.has_quorum;
+        let leaders = nodes.map(|(node, _)| (node.status(), node));
+        let newest = leaders
+            .filter(|(status, _)| leads(status))
+            .max_by_key(|(status, _)| status.term);
+        newest.map(|(_, node)| node.clone())
     }
 
     /// World time since the beginning.
@@ -179,142 +284,79 @@ impl Voters {
         Millis(Millis::from(self.started.elapsed()).0 * SPEED)
     }
 
-    /// Whether faults go on.
-    pub fn is_chaos(&self) -> bool {
-        self.chaos.load(Ordering::Relaxed)
+    /// Time since the beginning, as elections count it.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 
-    /// The faults are over.
-    pub fn calm(&self) {
-        self.chaos.store(false, Ordering::Relaxed);
+    /// Adds a line to the trace.
+    pub fn note(&self, line: &str) {
+        lock(&self.trace).note(self.started.elapsed(), line);
     }
 
-    /// Tells every task to end.
-    pub fn end(&self) {
-        self.over.store(true, Ordering::Relaxed);
-    }
-
-    fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
-    }
-
-    /// Sessions that were expired so far.
-    pub fn expired(&self) -> usize {
-        self.expired.load(Ordering::Relaxed)
-    }
-
-    /// Looks at every running voter's state once; two at the same index must hold the same.
-    pub fn compare_replicas(&self) -> BTreeMap<u64, LogIndex> {
-        let running = lock(&self.running).clone();
-        let mut indexes = BTreeMap::new();
-        for (number, (node, _)) in running {
-            let (index, hash) = node.read(|index, state| (index, state.hash()));
-            lock(&self.oracle).replica_at(index, hash);
-            indexes.insert(number, index);
+    /// Looks at every voter once: at its log, its status, and its state where that has moved.
+    pub fn look(&self) {
+        let mut machines = lock(&self.machines);
+        let mut trace = lock(&self.trace);
+        let mut pictures = Vec::new();
+        for (&number, machine) in machines.iter_mut() {
+            let node = machine.up.as_ref().map(|(node, _)| node);
+            let status = node.map(RaftNode::status);
+            if let Some(reason) = status.as_ref().and_then(|status| status.dead.clone()) {
+                lock(&self.checker).died(NodeId(number), reason);
+            }
+            if let Some((index, hash)) = node.and_then(|node| state_beyond(node, machine.compared))
+            {
+                machine.compared = index;
+                lock(&self.oracle).replica_at(index, hash);
+            }
+            trace.status(self.started.elapsed(), number, status.as_ref());
+            pictures.push((
+                NodeId(number),
+                machine.life,
+                status,
+                machine.disk.pictures(),
+            ));
         }
-        indexes
+        let sights = pictures
+            .iter()
+            .map(|(node, life, status, (accepted, durable))| Sight {
+                node: *node,
+                life: *life,
+                status: status.clone(),
+                accepted,
+                durable,
+            });
+        lock(&self.checker).look(&sights.collect::<Vec<_>>());
     }
 
-    /// The leader's state, once everything that was acknowledged is finished in it.
+    /// The index every voter of the group stands at, and the leader's state, once they all stand at the same one and
+    /// everything that was acknowledged is finished.
     pub fn settled(&self) -> Option<State> {
-        let oracle = lock(&self.oracle).clone();
         let leader = self.leader()?;
+        let status = leader.status();
+        let index = status.applied?;
+        for member in status.members.iter().filter(|member| member.voter) {
+            let applied = self.node(member.node.0)?.read(|index, _| index);
+            if applied != index {
+                return None;
+            }
+        }
+        let oracle = lock(&self.oracle);
         leader.read(|_, state| oracle.is_settled(state).then(|| state.clone()))
-    }
-
-    /// Puts a command through whoever leads. None when the outcome is not known or nobody takes it.
-    async fn propose(&self, command: &Command, rng: &mut StdRng) -> Option<(LogIndex, Reply)> {
-        let mut target = None;
-        for _ in 0..TRIES {
-            let numbers = self.numbers();
-            let any = *numbers.get(rng.random_range(0..numbers.len().max(1)))?;
-            let node = self
-                .node(target.take().unwrap_or(any))
-                .or_else(|| self.node(any))?;
-            match node.propose(command.clone(), ANSWER_WITHIN).await {
-                Ok(done) => return Some(done),
-                Err(ProposeError::NotLeader { hint }) => target = hint.map(|hint| hint.node.0),
-                Err(ProposeError::Unknown(_) | ProposeError::TooLarge { .. }) => return None,
-                Err(ProposeError::Overloaded { .. } | ProposeError::Stopped(_)) => {}
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        None
-    }
-
-    /// Lives a client's life until the world is over.
-    pub async fn drive(self: Arc<Self>, mut client: SimulatedClient, mut rng: StdRng) {
-        while !self.is_over() {
-            let (now, chaos) = (self.now(), self.is_chaos());
-            if !chaos {
-                client.stop_submitting();
-            } else if client.is_worker() && rng.random_bool(0.003) {
-                client.sleep_until(now + Millis(rng.random_range(1_000..90_000)));
-            }
-            let step = client.step(now, chaos, &mut lock(&self.oracle));
-            match step {
-                ClientStep::Idle => sleep(Duration::from_millis(5)).await,
-                ClientStep::KeepAlive(session) => {
-                    lock(&self.heard).insert(session, now);
-                }
-                ClientStep::Send(command) => {
-                    let answer = self.propose(&command, &mut rng).await;
-                    if let (Some((index, reply)), Some(origin)) = (answer, command.origin) {
-                        client.take(
-                            self.now(),
-                            origin.seq,
-                            index,
-                            reply,
-                            &mut lock(&self.oracle),
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    /// The leader's chore: sessions that were silent for too long are over.
-    pub async fn reap(self: Arc<Self>, mut rng: StdRng) {
-        while !self.is_over() {
-            sleep(Duration::from_millis(100)).await;
-            let Some(leader) = self.leader() else {
-                continue;
-            };
-            let live: Vec<SessionId> =
-                leader.read(|_, state| state.sessions().map(|s| s.id).collect());
-            for session in self.silent(&live) {
-                let body = Body::ExpireSession {
-                    session,
-                    reason: Loss::Silent,
-                };
-                let answer = self
-                    .propose(&Command { origin: None, body }, &mut rng)
-                    .await;
-                if matches!(answer, Some((_, Reply::Done))) {
-                    self.expired.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
-    }
-
-    fn silent(&self, live: &[SessionId]) -> Vec<SessionId> {
-        let now = self.now();
-        let mut heard = lock(&self.heard);
-        heard.retain(|session, _| live.contains(session));
-        let mut silence = |session: &SessionId| now.since(*heard.entry(*session).or_insert(now));
-        let over = SESSION_TTL + SESSION_GRACE;
-        live.iter()
-            .copied()
-            .filter(|session| silence(session) > over)
-            .collect()
     }
 }
 
-/// The system's clock at world speed.
-struct FastClock(SystemClock);
+/// Where a node's state stands and its hash, if it has moved beyond `compared`.
+fn state_beyond(node: &RaftNode, compared: LogIndex) -> Option<(LogIndex, BlobHash)> {
+    node.read(|index, state| (index > compared).then(|| (index, state.hash())))
+}
 
-impl Clock for FastClock {
+/// Paused time at world speed.
+struct WorldClock(Instant);
+
+impl Clock for WorldClock {
     fn now(&self) -> Millis {
-        Millis(self.0.now().0 * SPEED)
+        Millis(Millis::from(self.0.elapsed()).0 * SPEED)
     }
 }

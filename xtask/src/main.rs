@@ -1,10 +1,11 @@
-//! Repository chores, in the product's language: `cargo xtask ci | lint | tidy | bench`.
+//! Repository chores, in the product's language: `cargo xtask ci | lint | tidy | bench | soak | mutants`.
 //!
 //! None of them edits the sources; `bench` appends to `bench/history.ndjson`.
 
 mod bench;
 mod ci;
 mod shell;
+mod soak;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +31,10 @@ enum Chore {
     Tidy,
     /// Runs the benchmark programs and appends their figures to `bench/history.ndjson`.
     Bench(bench::BenchArguments),
+    /// Runs seeds of the simulation for a long time.
+    Soak(soak::SoakArguments),
+    /// Breaks rules on purpose, one by one, and wants to see each noticed.
+    Mutants,
 }
 
 fn main() -> ExitCode {
@@ -39,6 +44,8 @@ fn main() -> ExitCode {
         Chore::Lint => ci::lint(&root),
         Chore::Tidy => tidy::run(&root),
         Chore::Bench(arguments) => bench::run(&root, &arguments),
+        Chore::Soak(arguments) => soak::run(&root, &arguments),
+        Chore::Mutants => soak::mutants(&root),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
