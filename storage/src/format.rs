@@ -7,6 +7,7 @@ use riftmesh_base::codec::{open, seal};
 use riftmesh_base::{ClusterId, DecodeError, NodeId, decode, encode};
 use serde::{Deserialize, Serialize};
 
+use crate::disk::HostDisk;
 use crate::durable;
 use crate::error::StorageError;
 
@@ -46,7 +47,7 @@ impl DataDir {
     /// [`StorageError::InUse`] when another process holds it, [`StorageError::Foreign`] when it holds other
     /// files or was written by another format version, [`StorageError::Damaged`] for a damaged marker.
     pub fn open(path: &Path, newborn: impl FnOnce() -> NodeId) -> Result<Self, StorageError> {
-        durable::create_directory(path)?;
+        durable::create_directory(&HostDisk, path)?;
         refuse_foreign_files(path)?;
         let lock = lock(path)?;
         let marker = match read_marker(path)? {
@@ -162,10 +163,8 @@ fn lock(path: &Path) -> Result<File, StorageError> {
 
 pub(crate) fn read_marker(path: &Path) -> Result<Option<Marker>, StorageError> {
     let name = path.join(MARKER);
-    let bytes = match fs::read(&name) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(StorageError::io("read", &name, &e)),
+    let Some(bytes) = durable::read_file(&HostDisk, &name)? else {
+        return Ok(None);
     };
     let sealed = open(MAGIC, VERSION, &bytes);
     match sealed.and_then(|(payload, _)| decode(payload)) {
@@ -184,7 +183,7 @@ pub(crate) fn read_marker(path: &Path) -> Result<Option<Marker>, StorageError> {
 
 fn write_marker(path: &Path, marker: &Marker) -> Result<(), StorageError> {
     let bytes = seal(MAGIC, VERSION, &encode(marker));
-    durable::replace_file(&path.join(MARKER), &[&bytes])
+    durable::replace_file(&HostDisk, &path.join(MARKER), &[&bytes])
 }
 
 #[cfg(test)]

@@ -19,9 +19,11 @@ use std::path::{Path, PathBuf};
 use riftmesh_base::{BlobHash, ClusterId, NodeId};
 use tempfile::TempDir;
 
+use crate::disk::HostDisk;
 use crate::error::StorageError;
 use crate::format::{self, Marker};
 use crate::log::{LogEngine, LogHead};
+use crate::segments::{self, SegmentLog};
 use crate::sled_log::{self, SledLog};
 use crate::snapshots::{DiskSnapshots, SavedSnapshot};
 
@@ -42,6 +44,8 @@ pub struct StoppedNode {
 pub enum LogKind {
     /// [`SledLog`].
     Sled,
+    /// [`SegmentLog`].
+    Segments,
 }
 
 impl LogKind {
@@ -49,6 +53,7 @@ impl LogKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Sled => "sled",
+            Self::Segments => "segments",
         }
     }
 }
@@ -151,19 +156,17 @@ impl StoppedNode {
         let Some(place) = sled_log::resting_place(&path) else {
             return Ok(None);
         };
-        let copy = tempfile::tempdir()
-            .map_err(|e| StorageError::io("create a directory in", &std::env::temp_dir(), &e))?;
-        let target = copy.path().join(format::LOG);
-        copy_directory(&place, &target)?;
-        let engine = SledLog::open_as_is(&target).map_err(|e| at_original(e, &target, &place))?;
         let disk_bytes = sled_log::size_on_disk(&place)?;
-        let report = sum_up(&engine, &place, LogKind::Sled, disk_bytes)
-            .map_err(|e| at_original(e, &target, &place))?;
-        Ok(Some(StoppedLog {
-            report,
-            engine: Box::new(engine),
-            _copy: Some(copy),
-        }))
+        if segments::is_here(&place) {
+            let engine = SegmentLog::look(&place)?;
+            let report = sum_up(&engine, &place, LogKind::Segments, disk_bytes)?;
+            return Ok(Some(StoppedLog {
+                report,
+                engine: Box::new(engine),
+                _copy: None,
+            }));
+        }
+        look_at_sled(&place, disk_bytes).map(Some)
     }
 
     /// The snapshot; none when the node never made or received one.
@@ -173,7 +176,7 @@ impl StoppedNode {
     pub fn snapshot(&self) -> Result<Option<StoppedSnapshot>, StorageError> {
         let directory = self.path.join(format::RAFT).join(format::SNAPSHOTS);
         let path = DiskSnapshots::file(&directory);
-        let Some(saved) = DiskSnapshots::read(&path)? else {
+        let Some(saved) = DiskSnapshots::read(&HostDisk, &path)? else {
             return Ok(None);
         };
         let data = fs::metadata(&path).map_err(|e| StorageError::io("inspect", &path, &e))?;
@@ -219,6 +222,21 @@ fn lock_shared(path: &Path) -> Result<Option<File>, StorageError> {
         }),
         Err(TryLockError::Error(e)) => Err(StorageError::io("lock", &name, &e)),
     }
+}
+
+fn look_at_sled(place: &Path, disk_bytes: u64) -> Result<StoppedLog, StorageError> {
+    let copy = tempfile::tempdir()
+        .map_err(|e| StorageError::io("create a directory in", &std::env::temp_dir(), &e))?;
+    let target = copy.path().join(format::LOG);
+    copy_directory(place, &target)?;
+    let told = |error| at_original(error, &target, place);
+    let engine = SledLog::open_as_is(&target).map_err(told)?;
+    let report = sum_up(&engine, place, LogKind::Sled, disk_bytes).map_err(told)?;
+    Ok(StoppedLog {
+        report,
+        engine: Box::new(engine),
+        _copy: Some(copy),
+    })
 }
 
 fn sum_up(
@@ -311,10 +329,18 @@ mod tests {
         found
     }
 
-    fn node_with_data(path: &Path) -> LogHead {
+    fn sled(path: &Path) -> Box<dyn LogEngine> {
+        Box::new(SledLog::open(path).unwrap())
+    }
+
+    fn segments(path: &Path) -> Box<dyn LogEngine> {
+        Box::new(SegmentLog::open(path).unwrap())
+    }
+
+    fn node_with_data(path: &Path, open: fn(&Path) -> Box<dyn LogEngine>) -> LogHead {
         let mut data = DataDir::open(path, || NodeId(7)).unwrap();
         data.join_cluster(ClusterId([1; 16])).unwrap();
-        let log = SledLog::open(&data.raft().join(format::LOG)).unwrap();
+        let log = open(&data.raft().join(format::LOG));
         let mut ops: Vec<LogOp> = (1..=9)
             .map(|index| LogOp::Append {
                 index,
@@ -335,8 +361,13 @@ mod tests {
     /// A stopped node's log and snapshot are found as they were left, and no file is changed by looking.
     #[test]
     fn looking_tells_everything_and_changes_nothing() {
+        tells_everything(sled, LogKind::Sled);
+        tells_everything(segments, LogKind::Segments);
+    }
+
+    fn tells_everything(open: fn(&Path) -> Box<dyn LogEngine>, kind: LogKind) {
         let dir = tempfile::tempdir().unwrap();
-        let head = node_with_data(dir.path());
+        let head = node_with_data(dir.path(), open);
         let before = files(dir.path());
         let node = StoppedNode::open(dir.path()).unwrap();
         assert_eq!(
@@ -345,7 +376,7 @@ mod tests {
         );
 
         let log = node.log().unwrap().unwrap();
-        assert_eq!(log.report.head, head);
+        assert_eq!((log.report.kind, &log.report.head), (kind, &head));
         assert_eq!(
             (
                 log.report.entries,
@@ -403,7 +434,7 @@ mod tests {
     #[test]
     fn damage_is_told_of_the_original() {
         let dir = tempfile::tempdir().unwrap();
-        node_with_data(dir.path());
+        node_with_data(dir.path(), segments);
         let snapshot = dir.path().join("raft/snapshots/snapshot");
         let mut bytes = fs::read(&snapshot).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
