@@ -73,15 +73,16 @@ pub fn sync_directory(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> 
 /// [`StorageError::Io`].
 pub fn create_directory(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
     let above = parent(path);
+    // Also above what is there: a start that failed may have left any of these names unsynced.
+    if above != path {
+        create_directory(disk, above)?;
+    }
     if disk.is_directory(path) {
         return match disk.sync_directory(above) {
             // Someone else made it, in a directory that is none of our business.
             Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(()),
             synced => synced.map_err(|e| StorageError::io("sync", above, &e)),
         };
-    }
-    if !disk.is_directory(above) {
-        create_directory(disk, above)?;
     }
     match disk.create_directory(path) {
         Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(StorageError::io("create", path, &e)),
