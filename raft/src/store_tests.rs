@@ -1,11 +1,12 @@
-//! openraft's own suite for stores, on both engines; and what a restart finds on disk.
+//! openraft's own suite for stores, on every engine; and what a restart finds on disk.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{EntryPayload, LogId, StorageError};
-use riftmesh_storage::{LogEngine, SledLog};
+use riftmesh_storage::{LogEngine, SegmentLog, SledLog};
 
 use crate::disk::Disk;
 use crate::log_store::LogStore;
@@ -41,6 +42,22 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, tempfile::TempDir> for OnDisk {
     }
 }
 
+struct InSegments;
+
+impl StoreBuilder<TypeConfig, LogStore, Machine, tempfile::TempDir> for InSegments {
+    async fn build(
+        &self,
+    ) -> Result<(tempfile::TempDir, LogStore, Machine), StorageError<TypeConfig>> {
+        let dir = tempfile::tempdir().unwrap();
+        let store = RaftStore {
+            log: Arc::new(SegmentLog::open(&dir.path().join("log")).unwrap()),
+            ..RaftStore::in_memory()
+        };
+        let (log, machine) = stores(store);
+        Ok((dir, log, machine))
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn openraft_accepts_the_store_in_memory() {
     Suite::<TypeConfig, LogStore, Machine, InMemory, ()>::test_all(InMemory)
@@ -52,6 +69,23 @@ async fn openraft_accepts_the_store_in_memory() {
 async fn openraft_accepts_the_store_on_disk() {
     type OnDiskSuite = Suite<TypeConfig, LogStore, Machine, OnDisk, tempfile::TempDir>;
     OnDiskSuite::test_all(OnDisk).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openraft_accepts_the_store_in_segments() {
+    type InSegmentsSuite = Suite<TypeConfig, LogStore, Machine, InSegments, tempfile::TempDir>;
+    InSegmentsSuite::test_all(InSegments).await.unwrap();
+}
+
+/// Opens the same directory again and again, once per engine.
+type Opener = fn(&Path) -> Arc<dyn LogEngine>;
+
+fn engines() -> [(tempfile::TempDir, Opener); 2] {
+    let dir = || tempfile::tempdir().unwrap();
+    [
+        (dir(), |path| Arc::new(SledLog::open(path).unwrap())),
+        (dir(), |path| Arc::new(SegmentLog::open(path).unwrap())),
+    ]
 }
 
 fn id(index: u64) -> LogId<openraft::impls::leader_id_adv::LeaderId<u64, u64>> {
@@ -75,8 +109,12 @@ fn entry(index: u64, bytes: usize) -> Entry {
 /// starts behind the purge point.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_finds_everything() {
-    let dir = tempfile::tempdir().unwrap();
-    let open = || -> Arc<dyn LogEngine> { Arc::new(SledLog::open(dir.path()).unwrap()) };
+    for (dir, open) in engines() {
+        restarts(&|| open(dir.path())).await;
+    }
+}
+
+async fn restarts(open: &dyn Fn() -> Arc<dyn LogEngine>) {
     let mut log = LogStore::open(open(), Disk::Threads).unwrap();
     log.save_vote(&Vote::new_committed(1, 1)).await.unwrap();
     log.blocking_append((0..20).map(|i| entry(i, 100)))
@@ -107,8 +145,12 @@ async fn a_restart_finds_everything() {
 /// reading on and on gives them all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bounded_reads_fit_a_message() {
-    let dir = tempfile::tempdir().unwrap();
-    let open = || -> Arc<dyn LogEngine> { Arc::new(SledLog::open(dir.path()).unwrap()) };
+    for (dir, open) in engines() {
+        reads_in_messages(&|| open(dir.path())).await;
+    }
+}
+
+async fn reads_in_messages(open: &dyn Fn() -> Arc<dyn LogEngine>) {
     let mut log = LogStore::open(open(), Disk::Threads).unwrap();
     log.blocking_append((0..30).map(|i| entry(i, 200_000)))
         .await

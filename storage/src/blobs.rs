@@ -1,13 +1,15 @@
 //! Replay segments, checkpoints and models: files named by the BLAKE3 hash of their bytes.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use riftmesh_base::BlobHash;
 use riftmesh_base::limits::BLOB_BYTES_MAX;
 
+use crate::disk::{Disk, DiskFile, HostDisk};
 use crate::durable;
 use crate::error::StorageError;
 
@@ -16,11 +18,15 @@ const COPY_BYTES: usize = 256 << 10;
 /// A content-addressed store in a directory: `ab/ab12...` for the blob whose hash begins with `ab`.
 ///
 /// A file under its final name is whole: it was written aside, synced and renamed. The store may be used from many
-/// threads.
+/// threads. After an error of a sync it takes nothing more, because nothing it would say about what is durable could be
+/// believed; it can still be read.
 #[derive(Debug)]
 pub struct BlobStore {
+    disk: Arc<dyn Disk>,
     root: PathBuf,
     next: AtomicU64,
+    /// A sync failed.
+    stopped: AtomicBool,
 }
 
 impl BlobStore {
@@ -29,21 +35,34 @@ impl BlobStore {
     /// # Errors
     /// [`StorageError::Io`].
     pub fn open(root: &Path) -> Result<Self, StorageError> {
-        durable::create_directory(root)?;
+        Self::open_on(Arc::new(HostDisk), root)
+    }
+
+    /// As [`Self::open`], on any file system.
+    pub(crate) fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, StorageError> {
+        durable::create_directory(&*disk, root)?;
         let store = Self {
+            disk,
             root: root.to_owned(),
             next: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
         };
         let aside = store.aside();
-        if aside.exists() {
-            fs::remove_dir_all(&aside).map_err(|e| StorageError::io("clear", &aside, &e))?;
+        for directory in store.shards().chain([aside.clone()]) {
+            if !store.disk.is_directory(&directory) {
+                store
+                    .disk
+                    .create_directory(&directory)
+                    .map_err(|e| StorageError::io("create", &directory, &e))?;
+            }
+            let whole = |name: &str| directory != aside && name.parse::<BlobHash>().is_ok();
+            for name in store.names(&directory)? {
+                if !whole(&name) {
+                    durable::remove_if_present(&*store.disk, &directory.join(name))?;
+                }
+            }
         }
-        fs::create_dir(&aside).map_err(|e| StorageError::io("create", &aside, &e))?;
-        for shard in store.shards() {
-            fs::create_dir_all(&shard).map_err(|e| StorageError::io("create", &shard, &e))?;
-            remove_strays(&shard)?;
-        }
-        durable::sync_directory(root)?;
+        durable::sync_directory(&*store.disk, root)?;
         Ok(store)
     }
 
@@ -56,19 +75,24 @@ impl BlobStore {
 
     /// Whether the blob is here.
     pub fn contains(&self, hash: &BlobHash) -> bool {
-        self.path(hash).is_file()
+        self.disk.is_file(&self.path(hash))
     }
 
-    /// Stores bytes; durable on return. Storing what is here already changes nothing.
+    /// Stores bytes; durable on return. Of what is here already only the name is made durable.
     ///
     /// # Errors
-    /// [`StorageError::TooLarge`] over `BLOB_BYTES_MAX`, else [`StorageError::Io`]; nothing appears then.
+    /// [`StorageError::TooLarge`] over `BLOB_BYTES_MAX`, [`StorageError::Stopped`] after a failed sync, else
+    /// [`StorageError::Io`].
     pub fn put(&self, bytes: &[u8]) -> Result<BlobHash, StorageError> {
         let hash = BlobHash::of(bytes);
-        if self.contains(&hash) {
-            return Ok(hash);
+        if !self.contains(&hash) {
+            return self.put_reader(bytes).map(|(hash, _)| hash);
         }
-        self.put_reader(bytes).map(|(hash, _)| hash)
+        self.check_running()?;
+        // Whoever put it may have been stopped between giving it its name and syncing that.
+        let shard = self.root.join(&hash.to_string()[..2]);
+        self.synced(durable::sync_directory(&*self.disk, &shard))?;
+        Ok(hash)
     }
 
     /// Stores a copy of a file; durable on return. Gives its name and length.
@@ -85,25 +109,17 @@ impl BlobStore {
     /// # Errors
     /// As [`Self::put`].
     pub fn put_reader(&self, reader: impl Read) -> Result<(BlobHash, u64), StorageError> {
+        self.check_running()?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let aside = self.aside().join(number.to_string());
-        let written = write_aside(reader, &aside).and_then(|(hash, bytes)| {
-            durable::rename(&aside, &self.path(&hash))?;
+        let written = self.write_aside(reader, &aside).and_then(|(hash, bytes)| {
+            self.synced(durable::rename(&*self.disk, &aside, &self.path(&hash)))?;
             Ok((hash, bytes))
         });
         if written.is_err() {
-            durable::remove_if_present(&aside)?;
+            durable::remove_if_present(&*self.disk, &aside)?;
         }
         written
-    }
-
-    /// Opens a blob for reading.
-    ///
-    /// # Errors
-    /// [`StorageError::Io`], also when it is not here.
-    pub fn open_blob(&self, hash: &BlobHash) -> Result<File, StorageError> {
-        let path = self.path(hash);
-        File::open(&path).map_err(|e| StorageError::io("open", &path, &e))
     }
 
     /// The bytes of a blob, checked against its name.
@@ -112,7 +128,8 @@ impl BlobStore {
     /// [`StorageError::Damaged`] when they do not hash to it, else [`StorageError::Io`].
     pub fn read(&self, hash: &BlobHash) -> Result<Vec<u8>, StorageError> {
         let path = self.path(hash);
-        let bytes = fs::read(&path).map_err(|e| StorageError::io("read", &path, &e))?;
+        let missing = || StorageError::io("read", &path, &std::io::ErrorKind::NotFound.into());
+        let bytes = durable::read_file(&*self.disk, &path)?.ok_or_else(missing)?;
         check(&path, hash, BlobHash::of(&bytes))?;
         Ok(bytes)
     }
@@ -123,8 +140,12 @@ impl BlobStore {
     /// As [`Self::read`].
     pub fn verify(&self, hash: &BlobHash) -> Result<(), StorageError> {
         let path = self.path(hash);
+        let file = self
+            .disk
+            .open(&path, true)
+            .map_err(|e| StorageError::io("open", &path, &e))?;
         let mut hasher = blake3::Hasher::new();
-        copy(self.open_blob(hash)?, &path, |bytes| {
+        copy(InOrder(&*file, 0), &path, |bytes| {
             hasher.update(bytes);
             Ok(())
         })?;
@@ -138,13 +159,14 @@ impl BlobStore {
     pub fn list(&self) -> Result<Vec<(BlobHash, u64)>, StorageError> {
         let mut blobs = Vec::new();
         for shard in self.shards() {
-            for (path, name) in names(&shard)? {
+            for name in self.names(&shard)? {
                 let Ok(hash) = name.parse::<BlobHash>() else {
                     continue;
                 };
-                let data =
-                    fs::metadata(&path).map_err(|e| StorageError::io("inspect", &path, &e))?;
-                blobs.push((hash, data.len()));
+                let path = shard.join(name);
+                let len = self.disk.open(&path, true).and_then(|file| file.length());
+                let len = len.map_err(|e| StorageError::io("inspect", &path, &e))?;
+                blobs.push((hash, len));
             }
         }
         blobs.sort_unstable();
@@ -156,7 +178,7 @@ impl BlobStore {
     /// # Errors
     /// [`StorageError::Io`].
     pub fn remove(&self, hash: &BlobHash) -> Result<(), StorageError> {
-        durable::remove_if_present(&self.path(hash))
+        durable::remove_if_present(&*self.disk, &self.path(hash))
     }
 
     fn aside(&self) -> PathBuf {
@@ -166,20 +188,56 @@ impl BlobStore {
     fn shards(&self) -> impl Iterator<Item = PathBuf> + '_ {
         (0..=u8::MAX).map(|shard| self.root.join(format!("{shard:02x}")))
     }
+
+    fn names(&self, directory: &Path) -> Result<Vec<String>, StorageError> {
+        self.disk
+            .list(directory)
+            .map_err(|e| StorageError::io("list", directory, &e))
+    }
+
+    fn check_running(&self) -> Result<(), StorageError> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(StorageError::Stopped(
+                "an earlier sync of a blob failed".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Passes on the outcome of something that ends with a sync.
+    fn synced(&self, outcome: Result<(), StorageError>) -> Result<(), StorageError> {
+        outcome.inspect_err(|_| self.stopped.store(true, Ordering::Relaxed))
+    }
+
+    /// Writes and syncs a file, hashing on the way.
+    fn write_aside(&self, reader: impl Read, path: &Path) -> Result<(BlobHash, u64), StorageError> {
+        let file = self
+            .disk
+            .create(path)
+            .map_err(|e| StorageError::io("create", path, &e))?;
+        let mut hasher = blake3::Hasher::new();
+        let mut offset = 0;
+        let bytes = copy(reader, path, |bytes| {
+            hasher.update(bytes);
+            file.write_all_at(bytes, offset)
+                .map_err(|e| StorageError::io("write", path, &e))?;
+            offset += bytes.len() as u64;
+            Ok(())
+        })?;
+        self.synced(file.sync().map_err(|e| StorageError::io("sync", path, &e)))?;
+        Ok((BlobHash(*hasher.finalize().as_bytes()), bytes))
+    }
 }
 
-/// Writes and syncs a file, hashing on the way.
-fn write_aside(reader: impl Read, path: &Path) -> Result<(BlobHash, u64), StorageError> {
-    let mut file = File::create_new(path).map_err(|e| StorageError::io("create", path, &e))?;
-    let mut hasher = blake3::Hasher::new();
-    let bytes = copy(reader, path, |bytes| {
-        hasher.update(bytes);
-        file.write_all(bytes)
-            .map_err(|e| StorageError::io("write", path, &e))
-    })?;
-    file.sync_all()
-        .map_err(|e| StorageError::io("sync", path, &e))?;
-    Ok((BlobHash(*hasher.finalize().as_bytes()), bytes))
+/// Reads a file from here on.
+struct InOrder<'a>(&'a dyn DiskFile, u64);
+
+impl Read for InOrder<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.0.read_at(buffer, self.1)?;
+        self.1 += read as u64;
+        Ok(read)
+    }
 }
 
 /// Feeds all of `reader` to `sink`; gives the number of bytes.
@@ -219,28 +277,10 @@ fn check(path: &Path, expected: &BlobHash, found: BlobHash) -> Result<(), Storag
     ))
 }
 
-fn names(directory: &Path) -> Result<Vec<(PathBuf, String)>, StorageError> {
-    fs::read_dir(directory)
-        .map_err(|e| StorageError::io("list", directory, &e))?
-        .map(|entry| {
-            let entry = entry.map_err(|e| StorageError::io("list", directory, &e))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            Ok((entry.path(), name))
-        })
-        .collect()
-}
-
-fn remove_strays(shard: &Path) -> Result<(), StorageError> {
-    for (path, name) in names(shard)? {
-        if name.parse::<BlobHash>().is_err() {
-            durable::remove_if_present(&path)?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// A blob comes back under the hash of its bytes, however it was put, and putting it twice is harmless.
@@ -283,7 +323,7 @@ mod tests {
         let error = store.put_reader(Broken(0)).unwrap_err();
         assert!(error.to_string().contains("unplugged"), "{error}");
         assert!(store.list().unwrap().is_empty());
-        assert!(names(&store.aside()).unwrap().is_empty());
+        assert!(store.names(&store.aside()).unwrap().is_empty());
     }
 
     /// Remains of a crash disappear at the next open; whole blobs stay.

@@ -1,5 +1,6 @@
 //! Crashes: after every write, and of a process killed while it writes. Whatever was acknowledged is there
-//! afterwards. (The page cache survives a killed process, so a power cut is not tested here.)
+//! afterwards. (The page cache survives a killed process; power cuts are in `power_tests`, for the engine whose disk can
+//! be replaced.)
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -9,10 +10,24 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use crate::log::{LogEngine, LogOp, PurgePoint};
+use crate::log_suite::Model;
+use crate::segments::SegmentLog;
 use crate::sled_log::SledLog;
 use crate::writer::LogWriter;
 
-fn copy_directory(from: &Path, to: &Path) {
+type Open = fn(&Path) -> Arc<dyn LogEngine>;
+
+fn sled(path: &Path) -> Arc<dyn LogEngine> {
+    Arc::new(SledLog::open(path).unwrap())
+}
+
+fn segments(path: &Path) -> Arc<dyn LogEngine> {
+    Arc::new(SegmentLog::open(path).unwrap())
+}
+
+const ENGINES: [(&str, Open); 2] = [("sled", sled), ("segments", segments)];
+
+pub fn copy_directory(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -29,9 +44,15 @@ fn copy_directory(from: &Path, to: &Path) {
 /// votes, truncations, and purges with the entries behind them.
 #[test]
 fn stopping_after_any_write_loses_nothing() {
+    for (_, open) in ENGINES {
+        stops_after_any_write(open);
+    }
+}
+
+fn stops_after_any_write(open: Open) {
     let dir = tempfile::tempdir().unwrap();
     let live = dir.path().join("log");
-    let engine = SledLog::open(&live).unwrap();
+    let engine = open(&live);
     let append = |index: u64| LogOp::Append {
         index,
         bytes: format!("entry {index}").into_bytes(),
@@ -56,18 +77,13 @@ fn stopping_after_any_write_loses_nothing() {
         engine.write(ops).unwrap();
         let image = dir.path().join(format!("image{i}"));
         copy_directory(&live, &image);
-        let found = SledLog::open(&image).unwrap();
-        assert_eq!(
-            found.head().unwrap(),
-            engine.head().unwrap(),
-            "after write {i}"
-        );
-        let all = |log: &SledLog| log.read(0, u64::MAX, usize::MAX).unwrap();
-        assert_eq!(all(&found), all(&engine), "after write {i}");
+        let found = Model::of(&*open(&image));
+        assert_eq!(found, Model::of(&*engine), "after write {i}");
     }
 }
 
 const CHILD_DIRECTORY: &str = "RIFTMESH_CRASH_TEST_DIRECTORY";
+const CHILD_ENGINE: &str = "RIFTMESH_CRASH_TEST_ENGINE";
 
 /// The body of the child process below; does nothing in a normal test run.
 #[test]
@@ -75,7 +91,12 @@ fn child_that_writes_until_it_is_killed() {
     let Ok(directory) = std::env::var(CHILD_DIRECTORY) else {
         return;
     };
-    let engine = Arc::new(SledLog::open(Path::new(&directory)).unwrap());
+    let engine = std::env::var(CHILD_ENGINE).unwrap();
+    let (_, open) = ENGINES
+        .into_iter()
+        .find(|(name, _)| *name == engine)
+        .unwrap();
+    let engine = open(Path::new(&directory));
     let mut index = engine.head().unwrap().entries.map_or(0, |(_, last)| last);
     let writer = LogWriter::start(engine, 64).unwrap();
     let mut stdout = std::io::stdout();
@@ -110,6 +131,12 @@ fn child_that_writes_until_it_is_killed() {
 /// there, or lies behind the purge point.
 #[test]
 fn a_killed_writer_loses_nothing_it_acknowledged() {
+    for (name, open) in ENGINES {
+        kill_and_look(name, open);
+    }
+}
+
+fn kill_and_look(name: &str, open: Open) {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     for round in 0..6 {
@@ -120,6 +147,7 @@ fn a_killed_writer_loses_nothing_it_acknowledged() {
                 "--nocapture",
             ])
             .env(CHILD_DIRECTORY, &log)
+            .env(CHILD_ENGINE, name)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -132,7 +160,7 @@ fn a_killed_writer_loses_nothing_it_acknowledged() {
             .unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        let engine = SledLog::open(&log).unwrap();
+        let engine = open(&log);
         let (first, last) = engine.head().unwrap().entries.unwrap();
         assert!(
             last >= acked,

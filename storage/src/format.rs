@@ -7,6 +7,7 @@ use riftmesh_base::codec::{open, seal};
 use riftmesh_base::{ClusterId, DecodeError, NodeId, decode, encode};
 use serde::{Deserialize, Serialize};
 
+use crate::disk::HostDisk;
 use crate::durable;
 use crate::error::StorageError;
 
@@ -14,13 +15,19 @@ const MAGIC: [u8; 4] = *b"RMdd";
 /// Format of everything below the data directory. Raised by any change that an older build would misread.
 const VERSION: u16 = 1;
 const MARKER: &str = "riftmesh.node";
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
+/// Below the data directory: where the Raft log and the snapshot live.
+pub(crate) const RAFT: &str = "raft";
+/// Below [`DataDir::raft`]: the log's directory.
+pub const LOG: &str = "log";
+/// Below [`DataDir::raft`]: the snapshot's directory.
+pub const SNAPSHOTS: &str = "snapshots";
 
 /// Who a data directory belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Marker {
-    node: NodeId,
-    cluster: Option<ClusterId>,
+pub(crate) struct Marker {
+    pub node: NodeId,
+    pub cluster: Option<ClusterId>,
 }
 
 /// A data directory, held exclusively until the value is dropped or the process ends.
@@ -40,7 +47,7 @@ impl DataDir {
     /// [`StorageError::InUse`] when another process holds it, [`StorageError::Foreign`] when it holds other
     /// files or was written by another format version, [`StorageError::Damaged`] for a damaged marker.
     pub fn open(path: &Path, newborn: impl FnOnce() -> NodeId) -> Result<Self, StorageError> {
-        durable::create_directory(path)?;
+        durable::create_directory(&HostDisk, path)?;
         refuse_foreign_files(path)?;
         let lock = lock(path)?;
         let marker = match read_marker(path)? {
@@ -78,7 +85,7 @@ impl DataDir {
 
     /// Where the Raft log and the snapshot live.
     pub fn raft(&self) -> PathBuf {
-        self.path.join("raft")
+        self.path.join(RAFT)
     }
 
     /// Where the blobs live.
@@ -154,12 +161,10 @@ fn lock(path: &Path) -> Result<File, StorageError> {
     }
 }
 
-fn read_marker(path: &Path) -> Result<Option<Marker>, StorageError> {
+pub(crate) fn read_marker(path: &Path) -> Result<Option<Marker>, StorageError> {
     let name = path.join(MARKER);
-    let bytes = match fs::read(&name) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(StorageError::io("read", &name, &e)),
+    let Some(bytes) = durable::read_file(&HostDisk, &name)? else {
+        return Ok(None);
     };
     let sealed = open(MAGIC, VERSION, &bytes);
     match sealed.and_then(|(payload, _)| decode(payload)) {
@@ -178,7 +183,7 @@ fn read_marker(path: &Path) -> Result<Option<Marker>, StorageError> {
 
 fn write_marker(path: &Path, marker: &Marker) -> Result<(), StorageError> {
     let bytes = seal(MAGIC, VERSION, &encode(marker));
-    durable::replace_file(&path.join(MARKER), &[&bytes])
+    durable::replace_file(&HostDisk, &path.join(MARKER), &[&bytes])
 }
 
 #[cfg(test)]

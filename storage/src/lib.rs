@@ -1,14 +1,17 @@
-//! What a node keeps on disk: the Raft log on sled, snapshots and the data directory's marker as files, and a
-//! content-addressed blob store. Everything acknowledged here survives a power cut.
+//! What a node keeps on disk: the Raft log, on sled or in plain files, snapshots and the data directory's marker as files,
+//! and a content-addressed blob store. Everything acknowledged here survives a power cut.
 //!
 //! This crate sees bytes: it does not know what a log entry, a vote or a snapshot means.
 
 pub mod blobs;
+pub mod disk;
 pub mod durable;
 pub mod error;
 pub mod format;
+pub mod inspect;
 pub mod log;
 pub mod memory_log;
+pub mod segments;
 pub mod sled_log;
 pub mod snapshots;
 pub mod writer;
@@ -16,13 +19,21 @@ pub mod writer;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod faulty_disk;
+#[cfg(test)]
 mod log_suite;
+#[cfg(test)]
+mod power_tests;
 
 pub use blobs::BlobStore;
 pub use error::StorageError;
 pub use format::DataDir;
+pub use inspect::{LogKind, LogReport, SnapshotReport, StoppedLog, StoppedNode, StoppedSnapshot};
 pub use log::{LogEngine, LogHead, LogOp, PurgePoint};
 pub use memory_log::MemoryLog;
+pub use segments::SegmentLog;
 pub use sled_log::SledLog;
 pub use snapshots::{DiskSnapshots, MemorySnapshots, SavedSnapshot, SnapshotSlot};
 pub use writer::{Ack, LogWriter, SyncTimes};

@@ -1,5 +1,7 @@
 //! The Raft log as bytes by index, with its vote, commit mark and purge point, behind one trait.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::StorageError;
 
 /// Longest log entry. Larger than the largest command and small enough that a follower's message holds it.
@@ -28,7 +30,7 @@ pub enum LogOp {
 }
 
 /// Where a log begins: entries up to `index` are gone because a snapshot covers them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PurgePoint {
     /// The last index that was purged.
     pub index: u64,
@@ -37,7 +39,7 @@ pub struct PurgePoint {
 }
 
 /// What a log holds besides the entries' content.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogHead {
     /// The vote, if one was written.
     pub vote: Option<Vec<u8>>,
@@ -77,7 +79,8 @@ impl LogHead {
         Ok(())
     }
 
-    fn append(&mut self, index: u64, bytes: usize) -> Result<(), StorageError> {
+    /// Adds an entry of so many bytes.
+    pub(crate) fn append(&mut self, index: u64, bytes: usize) -> Result<(), StorageError> {
         if bytes > ENTRY_BYTES_MAX {
             return Err(StorageError::TooLarge {
                 what: "log entry",

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
+use crate::disk::HostDisk;
 use crate::error::StorageError;
 use crate::log::{ENTRY_BYTES_MAX, LogEngine, LogOp, PurgePoint};
 use crate::memory_log::MemoryLog;
+use crate::segments::SegmentLog;
 use crate::sled_log::SledLog;
 
 /// Opens the engine again on the same data; engines without disk give the same value.
@@ -27,9 +29,19 @@ fn sled() -> Reopen {
     })
 }
 
+fn segments() -> Reopen {
+    let dir = tempfile::tempdir().unwrap();
+    Box::new(move |old| {
+        drop(old);
+        // Small files, so that the cases go through many of them.
+        let log = SegmentLog::open_on(Arc::new(HostDisk), &dir.path().join("log"), 20_000);
+        Arc::new(log.unwrap())
+    })
+}
+
 /// What the changes should leave, kept the slow and obvious way.
-#[derive(Debug, Default)]
-struct Model {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Model {
     entries: BTreeMap<u64, Vec<u8>>,
     vote: Option<Vec<u8>>,
     committed: Option<Vec<u8>>,
@@ -37,7 +49,25 @@ struct Model {
 }
 
 impl Model {
-    fn next(&self) -> u64 {
+    /// What `engine` holds.
+    pub fn of(engine: &dyn LogEngine) -> Self {
+        let head = engine.head().unwrap();
+        let read = engine.read(0, u64::MAX, usize::MAX).unwrap();
+        let ends = read.first().zip(read.last());
+        assert_eq!(
+            head.entries,
+            ends.map(|((first, _), (last, _))| (*first, *last))
+        );
+        Self {
+            entries: read.into_iter().collect(),
+            vote: head.vote,
+            committed: head.committed,
+            purged: head.purged,
+        }
+    }
+
+    /// The index that an append has to have.
+    pub fn next(&self) -> u64 {
         let purged = self.purged.as_ref().map_or(0, |point| point.index);
         self.entries
             .keys()
@@ -48,7 +78,7 @@ impl Model {
             + 1
     }
 
-    fn apply(&mut self, op: &LogOp) {
+    pub fn apply(&mut self, op: &LogOp) {
         match op.clone() {
             LogOp::Append { index, bytes } => drop(self.entries.insert(index, bytes)),
             LogOp::TruncateFrom(from) => self.entries.retain(|index, _| *index < from),
@@ -64,19 +94,7 @@ impl Model {
     }
 
     fn check(&self, engine: &dyn LogEngine) {
-        let head = engine.head().unwrap();
-        assert_eq!(
-            (&head.vote, &head.committed, &head.purged),
-            (&self.vote, &self.committed, &self.purged)
-        );
-        let ends = self
-            .entries
-            .keys()
-            .next()
-            .zip(self.entries.keys().next_back());
-        assert_eq!(head.entries, ends.map(|(first, last)| (*first, *last)));
-        let read = engine.read(0, u64::MAX, usize::MAX).unwrap();
-        assert_eq!(read, self.entries.clone().into_iter().collect::<Vec<_>>());
+        assert_eq!(&Self::of(engine), self);
     }
 }
 
@@ -249,4 +267,12 @@ fn sled_log_conforms() {
     refuses_misuse(sled);
     reads_are_bounded(sled);
     purges_in_steps(sled);
+}
+
+#[test]
+fn segment_log_conforms() {
+    behaves_like_the_model(segments, 60);
+    refuses_misuse(segments);
+    reads_are_bounded(segments);
+    purges_in_steps(segments);
 }

@@ -1,12 +1,12 @@
 //! The place of the one current snapshot: a meta part and an image, each sealed with a checksum.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use riftmesh_base::codec::{open, seal};
 use riftmesh_base::limits::SNAPSHOT_BYTES_MAX;
 
+use crate::disk::{Disk, HostDisk};
 use crate::durable;
 use crate::error::StorageError;
 
@@ -28,8 +28,9 @@ pub trait SnapshotSlot: Send + Sync + 'static {
     /// Replaces the snapshot, durable on return: a crash leaves the old one or the new one.
     ///
     /// # Errors
-    /// [`StorageError::TooLarge`] for an image over `SNAPSHOT_BYTES_MAX`, else [`StorageError::Io`]; the old
-    /// snapshot is still there then.
+    /// [`StorageError::TooLarge`] for an image over `SNAPSHOT_BYTES_MAX`: nothing happened. After
+    /// [`StorageError::Io`] the old or the new snapshot is there, and nothing more is saved: every further call is
+    /// answered with [`StorageError::Stopped`], and the process has to end.
     fn save(&self, meta: &[u8], image: &[u8]) -> Result<(), StorageError>;
 
     /// The snapshot, if one was saved.
@@ -53,7 +54,10 @@ fn check_size(image: &[u8]) -> Result<(), StorageError> {
 /// A snapshot in a file.
 #[derive(Debug)]
 pub struct DiskSnapshots {
+    disk: Arc<dyn Disk>,
     file: PathBuf,
+    /// Why nothing more is saved. Held while the file is replaced.
+    stopped: Mutex<Option<String>>,
 }
 
 impl DiskSnapshots {
@@ -63,10 +67,50 @@ impl DiskSnapshots {
     /// # Errors
     /// [`StorageError::Io`].
     pub fn open(directory: &Path) -> Result<Self, StorageError> {
-        durable::create_directory(directory)?;
-        let file = directory.join("snapshot");
-        durable::remove_if_present(&file.with_extension("tmp"))?;
-        Ok(Self { file })
+        Self::open_on(Arc::new(HostDisk), directory)
+    }
+
+    /// As [`Self::open`], on any file system.
+    pub(crate) fn open_on(disk: Arc<dyn Disk>, directory: &Path) -> Result<Self, StorageError> {
+        durable::create_directory(&*disk, directory)?;
+        let file = Self::file(directory);
+        durable::remove_if_present(&*disk, &file.with_extension("tmp"))?;
+        Ok(Self {
+            disk,
+            file,
+            stopped: Mutex::new(None),
+        })
+    }
+
+    fn stopped(&self) -> MutexGuard<'_, Option<String>> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The snapshot's file in `directory`.
+    pub(crate) fn file(directory: &Path) -> PathBuf {
+        directory.join("snapshot")
+    }
+
+    /// The snapshot in `file`, if there is one.
+    pub(crate) fn read(
+        disk: &dyn Disk,
+        file: &Path,
+    ) -> Result<Option<SavedSnapshot>, StorageError> {
+        let Some(bytes) = durable::read_file(disk, file)? else {
+            return Ok(None);
+        };
+        let (meta, rest) = open(META_MAGIC, VERSION, &bytes)
+            .map_err(|e| StorageError::damaged(file, format!("meta section: {e}")))?;
+        let (image, rest) = open(IMAGE_MAGIC, VERSION, rest)
+            .map_err(|e| StorageError::damaged(file, format!("image section: {e}")))?;
+        if !rest.is_empty() {
+            let reason = format!("{} bytes left over behind the image", rest.len());
+            return Err(StorageError::damaged(file, reason));
+        }
+        Ok(Some(SavedSnapshot {
+            meta: meta.to_vec(),
+            image: image.to_vec(),
+        }))
     }
 }
 
@@ -77,26 +121,16 @@ impl SnapshotSlot for DiskSnapshots {
             seal(META_MAGIC, VERSION, meta),
             seal(IMAGE_MAGIC, VERSION, image),
         ];
-        durable::replace_file(&self.file, &[&parts[0], &parts[1]])
+        let mut stopped = self.stopped();
+        if let Some(reason) = &*stopped {
+            return Err(StorageError::Stopped(reason.clone()));
+        }
+        durable::replace_file(&*self.disk, &self.file, &[&parts[0], &parts[1]])
+            .inspect_err(|error| *stopped = Some(error.to_string()))
     }
 
     fn load(&self) -> Result<Option<SavedSnapshot>, StorageError> {
-        let bytes = match fs::read(&self.file) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(StorageError::io("read", &self.file, &e)),
-        };
-        let damaged = |e| StorageError::damaged(&self.file, e);
-        let (meta, rest) = open(META_MAGIC, VERSION, &bytes).map_err(damaged)?;
-        let (image, rest) = open(IMAGE_MAGIC, VERSION, rest).map_err(damaged)?;
-        if !rest.is_empty() {
-            let reason = format!("{} bytes left over behind the image", rest.len());
-            return Err(StorageError::damaged(&self.file, reason));
-        }
-        Ok(Some(SavedSnapshot {
-            meta: meta.to_vec(),
-            image: image.to_vec(),
-        }))
+        Self::read(&*self.disk, &self.file)
     }
 }
 
@@ -125,6 +159,8 @@ impl SnapshotSlot for MemorySnapshots {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Both slots: empty at first, then the last one saved.
