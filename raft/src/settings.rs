@@ -6,6 +6,7 @@ use std::sync::Arc;
 use riftmesh_base::{Millis, NodeId};
 use riftmesh_storage::{
     DiskSnapshots, LogEngine, MemoryLog, MemorySnapshots, SledLog, SnapshotSlot, StorageError,
+    format,
 };
 
 /// The times and bounds of an election and of the log (DISTRIBUTED rule 14).
@@ -72,8 +73,8 @@ impl RaftStore {
     /// [`StorageError`].
     pub fn on_disk(directory: &Path) -> Result<Self, StorageError> {
         Ok(Self {
-            log: Arc::new(SledLog::open(&directory.join("log"))?),
-            snapshots: Arc::new(DiskSnapshots::open(&directory.join("snapshots"))?),
+            log: Arc::new(SledLog::open(&directory.join(format::LOG))?),
+            snapshots: Arc::new(DiskSnapshots::open(&directory.join(format::SNAPSHOTS))?),
         })
     }
 

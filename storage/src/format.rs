@@ -14,13 +14,19 @@ const MAGIC: [u8; 4] = *b"RMdd";
 /// Format of everything below the data directory. Raised by any change that an older build would misread.
 const VERSION: u16 = 1;
 const MARKER: &str = "riftmesh.node";
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
+/// Below the data directory: where the Raft log and the snapshot live.
+pub(crate) const RAFT: &str = "raft";
+/// Below [`DataDir::raft`]: the log's directory.
+pub const LOG: &str = "log";
+/// Below [`DataDir::raft`]: the snapshot's directory.
+pub const SNAPSHOTS: &str = "snapshots";
 
 /// Who a data directory belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Marker {
-    node: NodeId,
-    cluster: Option<ClusterId>,
+pub(crate) struct Marker {
+    pub node: NodeId,
+    pub cluster: Option<ClusterId>,
 }
 
 /// A data directory, held exclusively until the value is dropped or the process ends.
@@ -78,7 +84,7 @@ impl DataDir {
 
     /// Where the Raft log and the snapshot live.
     pub fn raft(&self) -> PathBuf {
-        self.path.join("raft")
+        self.path.join(RAFT)
     }
 
     /// Where the blobs live.
@@ -154,7 +160,7 @@ fn lock(path: &Path) -> Result<File, StorageError> {
     }
 }
 
-fn read_marker(path: &Path) -> Result<Option<Marker>, StorageError> {
+pub(crate) fn read_marker(path: &Path) -> Result<Option<Marker>, StorageError> {
     let name = path.join(MARKER);
     let bytes = match fs::read(&name) {
         Ok(bytes) => bytes,

@@ -76,7 +76,7 @@ impl SledLog {
         log.rewrite()
     }
 
-    fn open_as_is(path: &Path) -> Result<Self, StorageError> {
+    pub(crate) fn open_as_is(path: &Path) -> Result<Self, StorageError> {
         durable::create_directory(path)?;
         remove_partial_snapshots(path)?;
         let tree = open_tree(path)?;
@@ -423,6 +423,13 @@ fn remove_partial_snapshots(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// Where the log that belongs at `path` rests, if there is one: beside it, after a crash between a rewrite's renames.
+pub(crate) fn resting_place(path: &Path) -> Option<PathBuf> {
+    [path.to_owned(), path.with_extension("old")]
+        .into_iter()
+        .find(|place| place.exists())
+}
+
 /// Completes or undoes a rewrite that a crash interrupted: see [`SledLog::rewrite`] for the order of its steps.
 fn finish_rewrite(path: &Path) -> Result<(), StorageError> {
     let (fresh, old) = (path.with_extension("fresh"), path.with_extension("old"));
@@ -437,7 +444,7 @@ fn finish_rewrite(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-fn size_on_disk(path: &Path) -> Result<u64, StorageError> {
+pub(crate) fn size_on_disk(path: &Path) -> Result<u64, StorageError> {
     use std::os::unix::fs::MetadataExt as _;
     let list = fs::read_dir(path).map_err(|e| StorageError::io("list", path, &e))?;
     let mut sum = 0;

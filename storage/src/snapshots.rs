@@ -64,9 +64,35 @@ impl DiskSnapshots {
     /// [`StorageError::Io`].
     pub fn open(directory: &Path) -> Result<Self, StorageError> {
         durable::create_directory(directory)?;
-        let file = directory.join("snapshot");
+        let file = Self::file(directory);
         durable::remove_if_present(&file.with_extension("tmp"))?;
         Ok(Self { file })
+    }
+
+    /// The snapshot's file in `directory`.
+    pub(crate) fn file(directory: &Path) -> PathBuf {
+        directory.join("snapshot")
+    }
+
+    /// The snapshot in `file`, if there is one.
+    pub(crate) fn read(file: &Path) -> Result<Option<SavedSnapshot>, StorageError> {
+        let bytes = match fs::read(file) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(StorageError::io("read", file, &e)),
+        };
+        let (meta, rest) = open(META_MAGIC, VERSION, &bytes)
+            .map_err(|e| StorageError::damaged(file, format!("meta section: {e}")))?;
+        let (image, rest) = open(IMAGE_MAGIC, VERSION, rest)
+            .map_err(|e| StorageError::damaged(file, format!("image section: {e}")))?;
+        if !rest.is_empty() {
+            let reason = format!("{} bytes left over behind the image", rest.len());
+            return Err(StorageError::damaged(file, reason));
+        }
+        Ok(Some(SavedSnapshot {
+            meta: meta.to_vec(),
+            image: image.to_vec(),
+        }))
     }
 }
 
@@ -81,22 +107,7 @@ impl SnapshotSlot for DiskSnapshots {
     }
 
     fn load(&self) -> Result<Option<SavedSnapshot>, StorageError> {
-        let bytes = match fs::read(&self.file) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(StorageError::io("read", &self.file, &e)),
-        };
-        let damaged = |e| StorageError::damaged(&self.file, e);
-        let (meta, rest) = open(META_MAGIC, VERSION, &bytes).map_err(damaged)?;
-        let (image, rest) = open(IMAGE_MAGIC, VERSION, rest).map_err(damaged)?;
-        if !rest.is_empty() {
-            let reason = format!("{} bytes left over behind the image", rest.len());
-            return Err(StorageError::damaged(&self.file, reason));
-        }
-        Ok(Some(SavedSnapshot {
-            meta: meta.to_vec(),
-            image: image.to_vec(),
-        }))
+        Self::read(&self.file)
     }
 }
 
