@@ -9,6 +9,8 @@ use riftmesh_storage::{
     format,
 };
 
+use crate::epoch::Epoch;
+
 /// The times and bounds of an election and of the log (DISTRIBUTED rule 14).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RaftTimings {
@@ -27,6 +29,8 @@ pub struct RaftTimings {
     pub entries_kept: u64,
     /// How long sending a snapshot may take.
     pub install_snapshot: Millis,
+    /// How long a learner stays close behind before it gets a vote.
+    pub learner_steady: Millis,
 }
 
 impl Default for RaftTimings {
@@ -40,6 +44,7 @@ impl Default for RaftTimings {
             snapshot_every: 5_000,
             entries_kept: 10_000,
             install_snapshot: Millis(10_000),
+            learner_steady: Millis(10_000),
         }
     }
 }
@@ -64,6 +69,8 @@ pub struct RaftStore {
     pub log: Arc<dyn LogEngine>,
     /// The snapshot.
     pub snapshots: Arc<dyn SnapshotSlot>,
+    /// The epoch of the cluster it belongs to.
+    pub epoch: Epoch,
 }
 
 impl RaftStore {
@@ -75,6 +82,7 @@ impl RaftStore {
         Ok(Self {
             log: Arc::new(SledLog::open(&directory.join(format::LOG))?),
             snapshots: Arc::new(DiskSnapshots::open(&directory.join(format::SNAPSHOTS))?),
+            epoch: Epoch::open(directory)?,
         })
     }
 
@@ -83,6 +91,7 @@ impl RaftStore {
         Self {
             log: Arc::new(MemoryLog::default()),
             snapshots: Arc::new(MemorySnapshots::default()),
+            epoch: Epoch::default(),
         }
     }
 }
