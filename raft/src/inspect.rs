@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn a_log_is_read_and_replayed() {
         let log = MemoryLog::default();
-        let ops: Vec<LogOp> = (0..4)
+        let ops: Vec<LogOp> = (1..5)
             .map(|index| LogOp::Append {
                 index,
                 bytes: cancel(index),
@@ -235,12 +235,12 @@ mod tests {
         );
         let entries = log.head().unwrap().entries;
         let standing = state(None, entries, |from, to, max| log.read(from, to, max)).unwrap();
-        assert_eq!(standing.last, Some((Term(3), LogIndex(3))));
-        assert_eq!(standing.state.applied(), LogIndex(3));
+        assert_eq!(standing.last, Some((Term(3), LogIndex(4))));
+        assert_eq!(standing.state.applied(), LogIndex(4));
         let holed = state(None, entries, |from, to, max| {
-            log.read(from.max(2), to, max)
+            log.read(from.max(3), to, max)
         });
-        assert_eq!(holed.err(), Some(RecoverError::Gap { index: 0 }));
+        assert_eq!(holed.err(), Some(RecoverError::Gap { index: 1 }));
         assert!(entry(2, &cancel(2)[1..]).is_err());
     }
 }

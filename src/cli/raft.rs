@@ -9,7 +9,7 @@ use riftmesh_statemachine::roster::Role;
 
 use super::ask::{AskError, Asker};
 use super::order::failed;
-use super::output::{Colour, age, data, freshness, json, paint, table, talk};
+use super::output::{Colour, age, data, json, paint, table, talk};
 use super::query::ask_and_print;
 use super::up::parse_duration;
 use super::{AskArgs, Exit};
