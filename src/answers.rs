@@ -1,7 +1,11 @@
 //! What a node tells people: the values behind the HTTP API and the command line. Human text and JSON are made
 //! from the same values.
 
-use riftmesh_base::{BlobHash, ConfigurationName, JobId, NodeId, SessionId};
+use std::collections::BTreeMap;
+
+use riftmesh_base::{BlobHash, ConfigurationName, JobId, LogIndex, NodeId, SessionId};
+use riftmesh_raft::{MemberOrder, RaftStatus};
+use riftmesh_statemachine::Effect;
 use riftmesh_statemachine::job::JobKind;
 use riftmesh_statemachine::models::ModelEntry;
 use riftmesh_statemachine::roster::Role;
@@ -45,6 +49,8 @@ pub enum Query {
     SettingChanges(Option<String>),
     /// `Vec<ModelAnswer>`: a model, found like [`Query::Model`], then its parent, and so on to the oldest that is known.
     Lineage(String),
+    /// [`RaftAnswer`].
+    Raft,
 }
 
 /// Every answer says who gave it and how fresh it is.
@@ -239,6 +245,58 @@ pub struct MemberAnswer {
     pub slots: u16,
     /// Jobs it runs.
     pub jobs: usize,
+}
+
+/// `raft status`: what the voter that answers knows of its log and its group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaftAnswer {
+    /// As it knows it.
+    pub status: RaftStatus,
+    /// Names of the members, by their ids; a member that the roster does not have is missing.
+    pub names: BTreeMap<String, String>,
+}
+
+/// Body of `POST /v1/raft/members`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberRequest {
+    /// What to do.
+    pub order: MemberOrder,
+    /// Log index of the members that the operator saw: if they have changed since, nothing is done.
+    pub expected: Option<LogIndex>,
+}
+
+/// How far a [`MemberRequest`] has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberChangeAnswer {
+    /// Things are as ordered. Otherwise a step was taken, or has to be waited for: order again.
+    pub done: bool,
+    /// In words.
+    pub said: String,
+    /// Log index of the members as they are now.
+    pub members_index: Option<LogIndex>,
+}
+
+/// `raft snapshot`: a snapshot that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotAnswer {
+    /// The last entry it covers.
+    pub index: LogIndex,
+}
+
+/// A line of `GET /v1/events`: what happened to the state of the voter that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventLine {
+    /// An entry was applied.
+    Applied {
+        /// Which; lines come in this order.
+        index: LogIndex,
+        /// What it did.
+        effects: Vec<Effect>,
+    },
+    /// Some lines are missing here: the watcher was slow, or a snapshot was installed.
+    Gap,
 }
 
 /// A model with its configuration.

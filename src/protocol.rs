@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use riftmesh_base::{
     BlobHash, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId, Term, Token,
 };
-use riftmesh_raft::SeedFact;
+use riftmesh_raft::{MemberOrder, MemberProgress, SeedFact};
 use riftmesh_statemachine::command::Command;
 use riftmesh_statemachine::job::JobKind;
 use riftmesh_statemachine::reply::Reply;
@@ -52,6 +52,13 @@ pub enum Request {
     Introduce,
     /// Which level of behaviour the voter that is asked knows. Answered by any voter.
     Level,
+    /// Changes who belongs to the group of voters, or who leads it, by one step. Repeating it is safe.
+    Members {
+        /// What to do.
+        order: MemberOrder,
+        /// Log index of the members that the operator saw; none for whoever they are.
+        expected: Option<LogIndex>,
+    },
 }
 
 /// Longest wait of one [`Request::WaitWork`].
@@ -128,6 +135,13 @@ pub enum Response {
         known: u32,
         /// The level its state is at.
         at: u32,
+    },
+    /// The answer to [`Request::Members`].
+    Members {
+        /// How far the order has come.
+        progress: MemberProgress,
+        /// Log index of the members as they are now.
+        members_index: Option<LogIndex>,
     },
 }
 

@@ -103,7 +103,7 @@ fn differs(own: &SeedFact, other: &SeedFact, expect: u16) -> Option<String> {
         let stranger = !other.voters.is_empty() && !other.voters.contains(&own.node);
         return stranger.then(|| {
             let cluster = other.cluster.map_or("a cluster".to_owned(), |id| format!("cluster {id}"));
-            format!("{who} already belongs to {cluster} without this node; wipe its data directory, or join its cluster with a token instead of bootstrapping")
+            format!("{who} already belongs to {cluster} without this node; to join that cluster start this node without --bootstrap-expect and give it a vote with `riftmesh raft add-voter`")
         });
     }
     if other.expect != Some(expect) {

@@ -19,6 +19,32 @@ pub enum OpenError {
     Content(String),
 }
 
+/// Why a directory could not be made the beginning of a new epoch. Nothing was lost.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecoverError {
+    /// What is stored cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// There is nothing to begin from.
+    #[error("it holds no entries: there is nothing to begin from")]
+    Empty,
+    /// A restored snapshot must not be mixed with what is there.
+    #[error("it holds a log already; restore into an empty directory")]
+    NotEmpty,
+    /// An entry between the snapshot and the end of the log is missing: the log is damaged.
+    #[error("log entry {index} is missing between the snapshot and the end of the log")]
+    Gap {
+        /// Which.
+        index: u64,
+    },
+}
+
+impl From<StorageError> for RecoverError {
+    fn from(error: StorageError) -> Self {
+        Self::Open(error.into())
+    }
+}
+
 /// Why a proposal was not carried out, or may have been.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {

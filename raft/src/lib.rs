@@ -5,23 +5,29 @@
 //! a cluster begins. What jobs mean, and when which node should vote, is decided elsewhere.
 
 pub mod bootstrap;
+mod change;
 mod clock;
 mod config;
 pub mod disk;
+pub mod epoch;
 pub mod error;
 mod inbox;
 pub mod inspect;
+pub mod lines;
 mod log_store;
 mod machine;
-mod members;
+pub mod members;
 pub mod mutants;
 mod network;
 pub mod node;
 mod proposer;
 mod reads;
+pub mod recovery;
 mod report;
+pub mod saved;
 mod serve;
 pub mod settings;
+mod standing;
 pub mod status;
 mod types;
 pub mod watch;
@@ -30,7 +36,8 @@ mod wire;
 
 pub use bootstrap::{BootstrapDecision, SeedFact, decide_bootstrap};
 pub use disk::{Disk, LogQueue};
-pub use error::{MemberError, OpenError, ProposeError, ReadError};
+pub use error::{MemberError, OpenError, ProposeError, ReadError, RecoverError};
+pub use members::{MemberOrder, MemberProgress};
 pub use node::RaftNode;
 pub use settings::{RaftSettings, RaftStore, RaftTimings};
 pub use status::{LeaderHint, MemberStatus, RaftRole, RaftStatus};
@@ -38,5 +45,7 @@ pub use watch::{Change, Watch};
 
 #[cfg(test)]
 mod cluster_tests;
+#[cfg(test)]
+mod member_tests;
 #[cfg(test)]
 mod store_tests;

@@ -94,6 +94,11 @@ impl LogStore {
         })))
     }
 
+    /// Whether anything was ever written to it; known from the moment it is opened.
+    pub fn has_entries(&self) -> bool {
+        self.view().last.is_some()
+    }
+
     /// How long the last writes took.
     pub fn sync_times(&self) -> SyncTimes {
         self.0.writer.times()

@@ -9,7 +9,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use riftmesh_base::{LogIndex, decode, encode};
 use riftmesh_statemachine::{Batch, Effect, State};
-use riftmesh_storage::{SavedSnapshot, SnapshotSlot};
+use riftmesh_storage::{SavedSnapshot, SnapshotSlot, StorageError};
 use tokio::sync::watch;
 
 use crate::disk::Disk;
@@ -22,7 +22,7 @@ use crate::watch::Feed;
 pub(crate) struct Machine(Arc<Shared>);
 
 struct Shared {
-    applied: RwLock<Applied>,
+    applied: RwLock<Replica>,
     slot: Arc<dyn SnapshotSlot>,
     disk: Disk,
     /// Last log id of the snapshot in the slot; held while the slot is written.
@@ -33,37 +33,43 @@ struct Shared {
 
 /// The state and where it stands; never one without the other.
 #[derive(Clone)]
-struct Applied {
-    state: State,
-    last: Option<LogId>,
-    membership: Membership,
+pub(crate) struct Replica {
+    pub state: State,
+    pub last: Option<LogId>,
+    pub membership: Membership,
+}
+
+impl Replica {
+    /// The replica that a snapshot holds.
+    pub fn of(saved: &SavedSnapshot) -> Result<Self, OpenError> {
+        let (last, membership) =
+            decode(&saved.meta).map_err(|e| OpenError::Content(format!("snapshot: {e}")))?;
+        let state = State::restore(&saved.image)
+            .map_err(|e| OpenError::Content(format!("snapshot: {e}")))?;
+        Ok(Self {
+            state,
+            last,
+            membership,
+        })
+    }
+
+    fn new() -> Self {
+        Self {
+            state: State::new(),
+            last: None,
+            membership: Membership::default(),
+        }
+    }
 }
 
 impl Machine {
     /// The machine as the slot's snapshot left it, or a new one.
     pub fn open(slot: Arc<dyn SnapshotSlot>, disk: Disk) -> Result<Self, OpenError> {
-        let (applied, saved) = match slot.load()? {
-            Some(saved) => {
-                let (last, membership) = decode(&saved.meta)
-                    .map_err(|e| OpenError::Content(format!("snapshot: {e}")))?;
-                let state = State::restore(&saved.image)
-                    .map_err(|e| OpenError::Content(format!("snapshot: {e}")))?;
-                let applied = Applied {
-                    state,
-                    last,
-                    membership,
-                };
-                (applied, last)
-            }
-            None => {
-                let applied = Applied {
-                    state: State::new(),
-                    last: None,
-                    membership: Membership::default(),
-                };
-                (applied, None)
-            }
+        let applied = match slot.load()? {
+            Some(saved) => Replica::of(&saved)?,
+            None => Replica::new(),
         };
+        let saved = applied.last;
         let index = watch::Sender::new(index_of(applied.last));
         Ok(Self(Arc::new(Shared {
             applied: RwLock::new(applied),
@@ -91,14 +97,32 @@ impl Machine {
         &self.0.feed
     }
 
-    fn applied(&self) -> RwLockReadGuard<'_, Applied> {
+    /// Applies an entry from the log of a node that does not run.
+    pub fn replay(&self, entry: Entry) -> Result<(), OpenError> {
+        let applied = self.apply_entry(entry);
+        applied
+            .map(drop)
+            .map_err(|e| OpenError::Content(e.to_string()))
+    }
+
+    /// The snapshot in the slot; blocks on the disk.
+    pub fn load(&self) -> Result<Option<SavedSnapshot>, StorageError> {
+        self.0.slot.load()
+    }
+
+    /// A copy of the whole.
+    pub fn replica(&self) -> Replica {
+        self.applied().clone()
+    }
+
+    fn applied(&self) -> RwLockReadGuard<'_, Replica> {
         self.0
             .applied
             .read()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn applied_mut(&self) -> RwLockWriteGuard<'_, Applied> {
+    fn applied_mut(&self) -> RwLockWriteGuard<'_, Replica> {
         self.0
             .applied
             .write()
@@ -183,7 +207,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Frozen {
         Frozen {
-            applied: self.applied().clone(),
+            replica: Some(self.replica()),
             machine: self.clone(),
         }
     }
@@ -202,7 +226,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             .await?
             .map_err(|e| io::Error::other(format!("the leader's snapshot: {e}")))?;
         self.save_aside(meta.clone(), image).await?;
-        *self.applied_mut() = Applied {
+        *self.applied_mut() = Replica {
             state,
             last: meta.last_log_id,
             membership: meta.last_membership.clone(),
@@ -232,7 +256,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
 /// A view of the state that stays as it was while applying goes on.
 pub(crate) struct Frozen {
-    applied: Applied,
+    /// Until it is built.
+    replica: Option<Replica>,
     machine: Machine,
 }
 
@@ -240,12 +265,17 @@ impl RaftSnapshotBuilder<TypeConfig> for Frozen {
     type SnapshotData = Image;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let state = self.applied.state.clone();
+        let built = || io::Error::other("a snapshot builder builds once");
+        let Replica {
+            state,
+            last,
+            membership,
+        } = self.replica.take().ok_or_else(built)?;
         let image = self.machine.0.disk.run(move || state.snapshot()).await?;
         let snapshot = Snapshot {
             meta: SnapshotMeta {
-                last_log_id: self.applied.last,
-                last_membership: self.applied.membership.clone(),
+                last_log_id: last,
+                last_membership: membership,
             },
             snapshot: Image(Arc::new(image)),
         };

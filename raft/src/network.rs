@@ -17,6 +17,7 @@ use openraft::raft::{
 use riftmesh_base::{BlobHash, NodeId, decode, encode};
 use riftmesh_transport::{CallError, Lane, SharedLink, Target};
 
+use crate::epoch::Epoch;
 use crate::types::{Address, Image, Payload, Snapshot, TypeConfig, Vote};
 use crate::wire::{Envelope, Request, Response, SnapshotPart};
 
@@ -31,14 +32,16 @@ pub(crate) struct Wires {
     link: SharedLink,
     /// Where members were seen lately, ahead of what the log says.
     seen: Arc<Mutex<BTreeMap<u64, SocketAddr>>>,
+    epoch: Epoch,
     /// An append is given at least this long, so that a slow disk is not mistaken for a dead peer.
     append_deadline: Duration,
 }
 
 impl Wires {
-    pub fn new(link: SharedLink, append_deadline: Duration) -> Self {
+    pub fn new(link: SharedLink, epoch: Epoch, append_deadline: Duration) -> Self {
         Self {
             link,
+            epoch,
             seen: Arc::default(),
             append_deadline,
         }
@@ -62,6 +65,7 @@ impl Wires {
             node: Some(NodeId(to)),
             address: self.resolve(to, address).await?,
         };
+        let request = request.within(self.epoch.get());
         let bytes = encode(&Envelope { to, request });
         let reply = self
             .link

@@ -15,17 +15,20 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config;
+use crate::epoch::Epoch;
 use crate::error::{MemberError, OpenError, ProposeError, ReadError};
 use crate::inbox::SnapshotInbox;
 use crate::log_store::LogStore;
 use crate::machine::Machine;
+use crate::members::Members;
 use crate::mutants::{Mutant, is_planted};
 use crate::network::Wires;
 use crate::proposer::Proposer;
 use crate::reads::{NoRound, ReadRounds};
+use crate::saved::{SavedFile, SavedOrigin};
 use crate::settings::{RaftSettings, RaftTimings};
 use crate::status::{LeaderHint, RaftRole};
-use crate::types::{Address, Core};
+use crate::types::{Address, Core, LogId};
 use crate::watch::Watch;
 use crate::watchdog;
 use crate::wire::{ReadRefusal, Request, Response};
@@ -47,8 +50,10 @@ pub(crate) struct Inner {
     pub log: LogStore,
     pub machine: Machine,
     pub wires: Wires,
+    pub epoch: Epoch,
     pub proposer: Proposer,
     pub reads: ReadRounds,
+    pub members: Members,
     pub inbox: SnapshotInbox,
     pub clock: Arc<dyn Clock>,
     /// When a leader was last heard, on `clock`, plus one; zero for never.
@@ -70,7 +75,12 @@ impl RaftNode {
         let config = config::effective(&settings.timings)?;
         let log = LogStore::open(settings.store.log, settings.store.disk.clone())?;
         let machine = Machine::open(settings.store.snapshots, settings.store.disk)?;
-        let wires = Wires::new(link, settings.timings.election_min.duration());
+        let epoch = settings.store.epoch;
+        let wires = Wires::new(
+            link,
+            epoch.clone(),
+            settings.timings.election_min.duration(),
+        );
         let core = Core::new(
             settings.node.0,
             config,
@@ -82,21 +92,26 @@ impl RaftNode {
         .map_err(|e| OpenError::Content(e.to_string()))?;
         let (dead, death) = watch::channel(None);
         watchdog::start(core.clone(), dead);
-        Ok(Self(Arc::new(Inner {
+        let (members, membership_actor) = Members::new();
+        let inner = Arc::new(Inner {
             node: settings.node,
             timings: settings.timings,
             proposer: Proposer::start(core.clone(), machine.clone(), Arc::clone(&clock)),
             reads: ReadRounds::start(core.clone()),
+            members,
             core,
             log,
             machine,
             wires,
+            epoch,
             inbox: SnapshotInbox::default(),
             clock,
             leader_heard: AtomicU64::new(0),
             death,
             stopping: AtomicBool::new(false),
-        })))
+        });
+        tokio::spawn(membership_actor.run(Arc::downgrade(&inner)));
+        Ok(Self(inner))
     }
 
     /// This node.
@@ -241,13 +256,45 @@ impl RaftNode {
         self.0.wires.note_address(node, address);
     }
 
-    /// Makes a snapshot now.
+    /// Makes a snapshot of everything applied so far and waits until it is on disk; gives the last entry it covers.
     ///
     /// # Errors
-    /// [`MemberError::Stopped`].
-    pub async fn trigger_snapshot(&self) -> Result<(), MemberError> {
+    /// [`MemberError::Unknown`] when it is not there in time: it may still come.
+    pub async fn snapshot(&self, deadline: Duration) -> Result<LogIndex, MemberError> {
+        let goal = self.status().applied.unwrap_or_default();
         let trigger = self.0.core.trigger().snapshot().await;
-        trigger.map_err(|fatal| MemberError::Stopped(fatal.to_string()))
+        trigger.map_err(|fatal| MemberError::Stopped(fatal.to_string()))?;
+        let covered = |id: Option<LogId>| id.map_or(LogIndex(0), |id| LogIndex(id.index));
+        let wait = self.0.core.wait(Some(deadline));
+        let made = wait
+            .metrics(|metrics| covered(metrics.snapshot) >= goal, "a snapshot")
+            .await;
+        made.map(|metrics| covered(metrics.snapshot)).map_err(|_| {
+            MemberError::Unknown(format!(
+                "the snapshot up to entry {goal} is not there after {}; `raft status` shows when it is",
+                Millis::from(deadline)
+            ))
+        })
+    }
+
+    /// The newest snapshot on disk, to be kept elsewhere.
+    ///
+    /// # Errors
+    /// [`OpenError::Content`] when there is none, else what the disk says.
+    pub async fn saved(&self) -> Result<SavedFile, OpenError> {
+        let machine = self.0.machine.clone();
+        let loaded = tokio::task::spawn_blocking(move || machine.load())
+            .await
+            .map_err(|e| OpenError::Content(e.to_string()))?;
+        let none = || OpenError::Content("there is no snapshot yet".to_owned());
+        Ok(SavedFile {
+            origin: SavedOrigin {
+                cluster: self.read(|_, state| state.cluster()),
+                epoch: self.0.epoch.get(),
+                node: self.0.node,
+            },
+            snapshot: loaded?.ok_or_else(none)?,
+        })
     }
 
     /// Stops: takes no more proposals, hands leadership over if it has it and somebody can take it, then ends.

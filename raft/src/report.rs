@@ -30,16 +30,24 @@ impl RaftNode {
         RaftStatus {
             node: self.0.node,
             role,
+            epoch: self.0.epoch.get(),
             term: Term(metrics.current_term),
             leader: metrics.current_leader.map(NodeId),
             quorum_ack_age,
             has_quorum: fresh && metrics.current_leader.is_some() && dead.is_none(),
-            initialised: metrics.last_log_index.is_some(),
+            // The metrics of a core that has just started do not say so yet.
+            initialised: self.0.log.has_entries(),
             members: member_statuses(&metrics),
             members_index: metrics
                 .membership_config
                 .log_id()
                 .map(|id| LogIndex(id.index)),
+            joint: metrics
+                .membership_config
+                .membership()
+                .get_joint_config()
+                .len()
+                > 1,
             last_log: index(metrics.last_log_index),
             committed: index(metrics.local_committed.map(|id| id.index)),
             applied: index(metrics.last_applied.map(|id| id.index)),

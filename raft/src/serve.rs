@@ -6,6 +6,7 @@ use riftmesh_base::{NodeId, decode, encode};
 use riftmesh_transport::Refused;
 use std::sync::atomic::Ordering;
 
+use crate::epoch::{Admission, admit};
 use crate::node::RaftNode;
 use crate::types::{Snapshot, SnapshotMeta};
 use crate::wire::{Envelope, Request, Response, SnapshotPart};
@@ -26,9 +27,32 @@ impl RaftNode {
                 NodeId(envelope.to)
             )));
         }
-        check_sender(peer, &envelope.request)?;
-        let response = self.answer(peer, envelope.request).await?;
+        let (epoch, request) = envelope
+            .request
+            .unwrap_epoch()
+            .map_err(|e| Refused(format!("malformed raft request: {e}")))?;
+        check_sender(peer, &request)?;
+        self.check_epoch(epoch)?;
+        let response = self.answer(peer, request).await?;
         Ok(encode(&response).into())
+    }
+
+    fn check_epoch(&self, theirs: u64) -> Result<(), Refused> {
+        let own = self.0.epoch.get();
+        if own == theirs {
+            return Ok(());
+        }
+        match admit(own, theirs, self.status().initialised) {
+            Admission::Answer => Ok(()),
+            Admission::TakeUp => {
+                let taken = self.0.epoch.raise(theirs);
+                taken.map_err(|e| Refused(format!("the epoch cannot be written: {e}")))
+            }
+            Admission::Refuse(reason) => {
+                tracing::warn!(own, theirs, "a raft request of another epoch");
+                Err(Refused(reason))
+            }
+        }
     }
 
     async fn answer(&self, peer: NodeId, request: Request) -> Result<Response, Refused> {
@@ -50,6 +74,9 @@ impl RaftNode {
             Request::Transfer(rpc) => {
                 let response = core.handle_transfer_leader(rpc).await;
                 Response::Transfer(response.map_err(|e| dead(&e))?)
+            }
+            Request::InEpoch { .. } => {
+                return Err(Refused("an epoch within an epoch".to_owned()));
             }
             Request::Snapshot(part) => self.take_part(peer, part).await?,
             Request::ReadIndex => {
@@ -84,7 +111,7 @@ fn check_sender(peer: NodeId, request: &Request) -> Result<(), Refused> {
         Request::Vote(rpc) | Request::PreVote(rpc) => rpc.vote.leader_id().node_id,
         Request::Transfer(rpc) => rpc.from_leader().leader_id().node_id,
         Request::Snapshot(part) => part.vote.leader_id().node_id,
-        Request::ReadIndex => return Ok(()),
+        Request::ReadIndex | Request::InEpoch { .. } => return Ok(()),
     };
     if speaker == peer.0 {
         return Ok(());

@@ -10,6 +10,7 @@ use riftmesh_storage::{
 };
 
 use crate::disk::Disk;
+use crate::epoch::Epoch;
 
 /// The times and bounds of an election and of the log (DISTRIBUTED rule 14).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct RaftTimings {
     pub entries_kept: u64,
     /// How long sending a snapshot may take.
     pub install_snapshot: Millis,
+    /// How long a learner stays close behind before it gets a vote.
+    pub learner_steady: Millis,
 }
 
 impl Default for RaftTimings {
@@ -42,6 +45,7 @@ impl Default for RaftTimings {
             snapshot_every: 5_000,
             entries_kept: 10_000,
             install_snapshot: Millis(10_000),
+            learner_steady: Millis(10_000),
         }
     }
 }
@@ -68,6 +72,8 @@ pub struct RaftStore {
     pub snapshots: Arc<dyn SnapshotSlot>,
     /// Where their work is done.
     pub disk: Disk,
+    /// The epoch of the cluster it belongs to.
+    pub epoch: Epoch,
 }
 
 impl RaftStore {
@@ -80,6 +86,7 @@ impl RaftStore {
             log: Arc::new(SledLog::open(&directory.join(format::LOG))?),
             snapshots: Arc::new(DiskSnapshots::open(&directory.join(format::SNAPSHOTS))?),
             disk: Disk::Threads,
+            epoch: Epoch::open(directory)?,
         })
     }
 
@@ -89,6 +96,7 @@ impl RaftStore {
             log: Arc::new(MemoryLog::default()),
             snapshots: Arc::new(MemorySnapshots::default()),
             disk: Disk::Threads,
+            epoch: Epoch::default(),
         }
     }
 }

@@ -66,6 +66,9 @@ pub struct RaftStatus {
     pub node: NodeId,
     /// What it is now.
     pub role: RaftRole,
+    /// The epoch of its cluster: how often a lost quorum was given up.
+    #[serde(default)]
+    pub epoch: u64,
     /// The current term.
     pub term: Term,
     /// Who leads this term, as far as known; see `has_quorum` before believing it.
@@ -80,6 +83,9 @@ pub struct RaftStatus {
     pub members: Vec<MemberStatus>,
     /// Log index of the entry that holds the members, to compare before changing them.
     pub members_index: Option<LogIndex>,
+    /// Whether a change of the members is half done: the old and the new voters both have to agree until it is whole.
+    #[serde(default)]
+    pub joint: bool,
     /// The last entry in this node's log.
     pub last_log: Option<LogIndex>,
     /// The last entry this node knows to be committed.

@@ -77,9 +77,9 @@ async fn openraft_accepts_the_store_in_segments() {
     InSegmentsSuite::test_all(InSegments).await.unwrap();
 }
 
-/// Opens the same directory again and again, once per engine.
 type Opener = fn(&Path) -> Arc<dyn LogEngine>;
 
+/// Opens the same directory again and again, once per engine.
 fn engines() -> [(tempfile::TempDir, Opener); 2] {
     let dir = || tempfile::tempdir().unwrap();
     [

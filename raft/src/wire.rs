@@ -4,7 +4,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use riftmesh_base::BlobHash;
+use riftmesh_base::{BlobHash, DecodeError, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use crate::types::{LogId, Membership, Payload, TypeConfig, Vote};
@@ -25,6 +25,33 @@ pub(crate) enum Request {
     Snapshot(SnapshotPart),
     /// Asks the leader for an index that a linearizable read has to wait for.
     ReadIndex,
+    /// A request within an epoch other than the first, encoded; never one of these again. Builds that do not know it
+    /// refuse it.
+    InEpoch {
+        epoch: u64,
+        request: Payload,
+    },
+}
+
+impl Request {
+    /// The request as it travels within `epoch`: as it is in the first one.
+    pub fn within(self, epoch: u64) -> Self {
+        match epoch {
+            0 => self,
+            epoch => Self::InEpoch {
+                epoch,
+                request: Payload(encode(&self).into()),
+            },
+        }
+    }
+
+    /// The epoch it was sent within, and what was asked.
+    pub fn unwrap_epoch(self) -> Result<(u64, Self), DecodeError> {
+        match self {
+            Self::InEpoch { epoch, request } => Ok((epoch, decode(&request.0)?)),
+            request => Ok((0, request)),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

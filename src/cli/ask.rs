@@ -1,5 +1,6 @@
 //! Asking nodes over HTTP: a list of addresses, one deadline for all of them.
 
+use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -9,6 +10,8 @@ use crate::answers::Envelope;
 
 /// A person gets an answer within this time, whatever is broken.
 pub const DEADLINE: Duration = Duration::from_millis(1_900);
+/// A file may take longer.
+const DOWNLOAD_DEADLINE: Duration = Duration::from_secs(60);
 /// The most one address may use of it, unless it is the only one.
 const SHARE: Duration = Duration::from_millis(1_600);
 
@@ -79,6 +82,63 @@ impl Asker {
             },
             path,
         )
+    }
+
+    /// The bytes at `path`, at most `max`, from the first address that gives them.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub fn download(&self, path: &str, max: u64) -> Result<Vec<u8>, AskError> {
+        let mut failures = String::new();
+        for address in &self.addresses {
+            let request = self.agent.get(format!("http://{address}{path}"));
+            let request = request.config().timeout_global(Some(DOWNLOAD_DEADLINE));
+            let read = request.build().call().and_then(|mut response| {
+                let status = response.status();
+                let body = response.body_mut().with_config().limit(max);
+                Ok((status, body.read_to_vec()?))
+            });
+            match read {
+                Ok((status, bytes)) if status.is_success() => return Ok(bytes),
+                Ok((status, text)) => {
+                    let text = String::from_utf8_lossy(&text);
+                    if status.is_client_error() && !text.is_empty() {
+                        return Err(AskError::Refused(text.into_owned()));
+                    }
+                    failures.push_str(&format!("  {address}: {status}: {text}\n"));
+                }
+                Err(error) => failures.push_str(&format!("  {address}: {error}\n")),
+            }
+        }
+        Err(AskError::Unreachable(failures.trim_end().to_owned()))
+    }
+
+    /// The open end of what the first address that answers has to tell, for as long as it does.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub fn stream(&self, path: &str) -> Result<impl BufRead + use<>, AskError> {
+        let mut failures = String::new();
+        for address in &self.addresses {
+            let request = self.agent.get(format!("http://{address}{path}"));
+            let request = request.config().timeout_connect(Some(SHARE));
+            match request.build().call() {
+                Ok(response) if response.status().is_success() => {
+                    let body = response.into_body();
+                    return Ok(BufReader::new(body.into_reader()));
+                }
+                Ok(mut response) => {
+                    let text = response.body_mut().read_to_string().unwrap_or_default();
+                    if response.status().is_client_error() && !text.is_empty() {
+                        return Err(AskError::Refused(text));
+                    }
+                    let status = response.status();
+                    failures.push_str(&format!("  {address}: {status}: {text}\n"));
+                }
+                Err(error) => failures.push_str(&format!("  {address}: {error}\n")),
+            }
+        }
+        Err(AskError::Unreachable(failures.trim_end().to_owned()))
     }
 
     fn first<T: DeserializeOwned>(

@@ -4,7 +4,9 @@
 mod ask;
 mod cluster;
 mod config;
+mod events;
 mod exit;
+mod inspect;
 mod job;
 mod lock;
 mod model;
@@ -14,8 +16,10 @@ mod output;
 mod play;
 mod query;
 mod queue;
+mod raft;
 mod records;
 mod rules;
+mod snapshot;
 mod up;
 
 use clap::{Args, Parser, Subcommand};
@@ -56,6 +60,9 @@ enum Command {
     /// Look into the queue, stop jobs, try them again
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// The voters' log: who belongs to it, who leads, snapshots
+    #[command(subcommand)]
+    Raft(raft::RaftCommand),
     /// The queue as a whole
     #[command(subcommand)]
     Queue(queue::QueueCommand),
@@ -68,6 +75,17 @@ enum Command {
     /// Locks with fencing tokens
     #[command(subcommand)]
     Lock(lock::LockCommand),
+    /// A cluster's state as a file: save, inspect, restore
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
+    /// Give a lost quorum up: one survivor goes on alone
+    Recover(snapshot::RecoverArgs),
+    /// What happens to the cluster's state, as it happens
+    #[command(subcommand)]
+    Events(events::EventsCommand),
+    /// Look into the directory of a stopped node
+    #[command(subcommand)]
+    Inspect(inspect::InspectCommand),
     /// Check the rules, count moves, draw positions
     #[command(subcommand)]
     Rules(rules::RulesCommand),
@@ -140,10 +158,15 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Quorum(args) => query::quorum(&args),
         Command::Members(args) => query::members(&args),
         Command::Job(command) => job::run(command),
+        Command::Raft(command) => raft::run(&command),
         Command::Queue(command) => queue::run(&command),
         Command::Model(command) => model::run(&command),
         Command::Config(command) => config::run(command),
         Command::Lock(command) => lock::run(command),
+        Command::Snapshot(command) => snapshot::run(&command),
+        Command::Recover(args) => snapshot::recover(&args),
+        Command::Events(command) => events::run(&command),
+        Command::Inspect(command) => inspect::run(&command),
         Command::Rules(command) => rules::run(&command),
         Command::Play(args) => play::run(&args),
     }

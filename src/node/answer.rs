@@ -1,5 +1,6 @@
 //! Answers for people, made from a voter's state, its consensus and gossip.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use serde::Serialize;
 use super::http::{AnswerError, to_json};
 use super::mesh::SharedMesh;
 use super::progress;
-use crate::answers::{Envelope, ModelAnswer, Query, ReadMode};
+use crate::answers::{Envelope, ModelAnswer, Query, RaftAnswer, ReadMode};
 use crate::blobs::BlobAccess;
 use crate::node::cluster_view;
 
@@ -102,8 +103,25 @@ impl Answers {
             Query::SettingChanges(key) => {
                 self.wrap(&status, confirmed, self.setting_changes(key.as_deref()))
             }
+            Query::Raft => {
+                let names = self.member_names(&status);
+                let answer = RaftAnswer {
+                    status: status.clone(),
+                    names,
+                };
+                self.wrap(&status, confirmed, answer)
+            }
             Query::Lineage(wanted) => self.wrap(&status, confirmed, self.lineage(&wanted)?),
         }
+    }
+
+    fn member_names(&self, status: &RaftStatus) -> BTreeMap<String, String> {
+        let roster = self.roster();
+        let named = status.members.iter().filter_map(|member| {
+            let name = name_of(&roster, member.node)?;
+            Some((member.node.to_string(), name))
+        });
+        named.collect()
     }
 
     fn locks(&self) -> Vec<LockRecord> {

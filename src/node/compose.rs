@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::NodeConfig;
 use super::clients::ClientFactory;
+use super::events::Watchers;
 use super::gossip::Gossip;
 use super::handler::{NoVoter, NodeHandler};
 use super::http::{self, Answerer, Edge};
@@ -229,6 +230,8 @@ impl Parts {
             name: self.config.name.clone(),
             client: Arc::new(clients.make()),
             loops: self.config.loops.clone(),
+            raft: clients.own.as_ref().map(|(_, raft)| raft.clone()),
+            watchers: Watchers::default(),
         };
         Edge {
             answerer,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use axum::body::Body;
 use axum::extract::{Path, Query as UrlQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +17,8 @@ use riftmesh_transport::link::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::answers::{Envelope, MatchRequest, Query};
+use super::events::Lines;
+use crate::answers::{Envelope, MatchRequest, MemberRequest, Query};
 use crate::orders::OrderRequest;
 
 /// Jobs in one list at most.
@@ -36,6 +38,14 @@ pub trait MatchDesk: Send + Sync + 'static {
     fn cancel(&self, job: JobId) -> BoxFuture<'_, Result<String, AnswerError>>;
     /// Carries out an order, once however often it is asked; the answer is an `OrderAnswer`.
     fn order(&self, request: OrderRequest) -> BoxFuture<'_, Result<String, AnswerError>>;
+    /// Takes the next step of a change of the members; the answer is a `MemberChangeAnswer`.
+    fn change_members(&self, request: MemberRequest) -> BoxFuture<'_, Result<String, AnswerError>>;
+    /// Makes a snapshot of this node's state; the answer is a `SnapshotAnswer`.
+    fn snapshot(&self) -> BoxFuture<'_, Result<String, AnswerError>>;
+    /// What happens to this node's state from now on.
+    fn events(&self) -> Result<Lines, AnswerError>;
+    /// Like [`MatchDesk::snapshot`], and the answer is the snapshot as a file.
+    fn saved_snapshot(&self) -> BoxFuture<'_, Result<Vec<u8>, AnswerError>>;
 }
 
 /// The parts of a node behind its HTTP edge.
@@ -123,6 +133,10 @@ fn router(node: Edge) -> Router {
         .route("/v1/settings/changes", get(setting_changes))
         .route("/v1/models/{model}/lineage", get(lineage))
         .route("/v1/orders", post(order))
+        .route("/v1/events", get(events))
+        .route("/v1/raft", get(|node: Node| fixed(node, Query::Raft)))
+        .route("/v1/raft/members", post(change_members))
+        .route("/v1/raft/snapshot", post(snapshot).get(saved_snapshot))
         .with_state(node)
 }
 
@@ -211,6 +225,27 @@ async fn order(
     Json(request): Json<OrderRequest>,
 ) -> Result<Response, AnswerError> {
     Ok(json(node.desk.order(request).await?))
+}
+
+async fn change_members(
+    State(node): Node,
+    Json(request): Json<MemberRequest>,
+) -> Result<Response, AnswerError> {
+    Ok(json(node.desk.change_members(request).await?))
+}
+
+async fn snapshot(State(node): Node) -> Result<Response, AnswerError> {
+    Ok(json(node.desk.snapshot().await?))
+}
+
+async fn events(State(node): Node) -> Result<Response, AnswerError> {
+    let lines = Body::from_stream(node.desk.events()?);
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
+}
+
+async fn saved_snapshot(State(node): Node) -> Result<Response, AnswerError> {
+    let bytes = node.desk.saved_snapshot().await?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
 async fn matches(

@@ -1,15 +1,19 @@
-//! The desk for what people ask of the cluster: matches, which become ordinary jobs, and orders.
+//! The desk for what people ask of the cluster: matches, which become ordinary jobs, orders, and other members.
 
 use std::sync::Arc;
 
 use riftmesh_base::{JobId, Millis, NodeId};
+use riftmesh_raft::{MemberProgress, RaftNode};
 use riftmesh_statemachine::command::Body;
 use riftmesh_statemachine::reply::Reply;
 use riftmesh_transport::link::BoxFuture;
 use serde::Serialize;
 
+use super::events::{Lines, Watchers};
 use super::http::{AnswerError, MatchDesk, to_json};
-use crate::answers::{Envelope, MatchRequest, ReadMode};
+use crate::answers::{
+    Envelope, MatchRequest, MemberChangeAnswer, MemberRequest, ReadMode, SnapshotAnswer,
+};
 use crate::chores::plan::versus;
 use crate::chores::settings::LoopSettings;
 use crate::client::{CallFailure, Client};
@@ -26,6 +30,8 @@ const GAMES_PER_JOB: u32 = 20;
 const DEADLINE: std::time::Duration = Millis(1_400).duration();
 /// Of that, the time in which voters may say which levels they know.
 const LEVELS_WAIT: std::time::Duration = Millis(500).duration();
+/// A snapshot that is to be saved may take longer.
+const SAVE_MAX: std::time::Duration = Millis::from_secs(30).duration();
 
 /// Enters matches through the log, from any node.
 pub struct Desk {
@@ -33,6 +39,10 @@ pub struct Desk {
     pub name: String,
     pub client: Arc<Client>,
     pub loops: Vec<LoopSettings>,
+    /// This node's own consensus, if it has one.
+    pub raft: Option<RaftNode>,
+    /// Those who watch it.
+    pub watchers: Watchers,
 }
 
 impl Desk {
@@ -122,6 +132,59 @@ impl Desk {
         }
     }
 
+    async fn members(&self, request: MemberRequest) -> Result<String, AnswerError> {
+        let request = Request::Members {
+            order: request.order,
+            expected: request.expected,
+        };
+        match self.client.ask_leader(request, DEADLINE).await {
+            Ok(Response::Members {
+                progress,
+                members_index,
+            }) => {
+                let (done, said) = match progress {
+                    MemberProgress::Done(said) => (true, said),
+                    MemberProgress::Waiting(said) => (false, said),
+                };
+                self.wrap(MemberChangeAnswer {
+                    done,
+                    said,
+                    members_index,
+                })
+            }
+            Ok(other) => Err(AnswerError::Unavailable(format!(
+                "unexpected answer {other:?}"
+            ))),
+            Err(CallFailure::Refused(refusal)) => Err(AnswerError::Invalid(refusal.to_string())),
+            Err(error) => Err(AnswerError::Unavailable(error.to_string())),
+        }
+    }
+
+    fn own_raft(&self) -> Result<&RaftNode, AnswerError> {
+        self.raft.as_ref().ok_or_else(|| {
+            AnswerError::Invalid(
+                "this node keeps no copy of the state; ask a voter with --addr".to_owned(),
+            )
+        })
+    }
+
+    async fn save_own(&self) -> Result<Vec<u8>, AnswerError> {
+        let raft = self.own_raft()?;
+        let unavailable =
+            |error: &dyn std::fmt::Display| AnswerError::Unavailable(error.to_string());
+        raft.snapshot(SAVE_MAX).await.map_err(|e| unavailable(&e))?;
+        let saved = raft.saved().await.map_err(|e| unavailable(&e))?;
+        Ok(saved.to_bytes())
+    }
+
+    async fn snapshot_own(&self) -> Result<String, AnswerError> {
+        let raft = self.own_raft()?;
+        match raft.snapshot(DEADLINE).await {
+            Ok(index) => self.wrap(SnapshotAnswer { index }),
+            Err(error) => Err(AnswerError::Unavailable(error.to_string())),
+        }
+    }
+
     /// What the voters that answer say of their levels.
     async fn levels(&self) -> Levels {
         let mut levels = Levels::default();
@@ -153,5 +216,21 @@ impl MatchDesk for Desk {
 
     fn order(&self, request: OrderRequest) -> BoxFuture<'_, Result<String, AnswerError>> {
         Box::pin(self.carry_out(request))
+    }
+
+    fn change_members(&self, request: MemberRequest) -> BoxFuture<'_, Result<String, AnswerError>> {
+        Box::pin(self.members(request))
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, Result<String, AnswerError>> {
+        Box::pin(self.snapshot_own())
+    }
+
+    fn events(&self) -> Result<Lines, AnswerError> {
+        self.watchers.watch(self.own_raft()?)
+    }
+
+    fn saved_snapshot(&self) -> BoxFuture<'_, Result<Vec<u8>, AnswerError>> {
+        Box::pin(self.save_own())
     }
 }

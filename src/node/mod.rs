@@ -8,6 +8,7 @@ mod bootstrap;
 mod clients;
 mod cluster_view;
 mod compose;
+mod events;
 mod gossip;
 mod handler;
 mod http;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use riftmesh_base::{
     BlobHash, Clock, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId, Token,
 };
-use riftmesh_raft::{ProposeError, RaftNode, RaftRole, SeedFact};
+use riftmesh_raft::{MemberError, MemberOrder, ProposeError, RaftNode, RaftRole, SeedFact};
 use riftmesh_statemachine::State;
 use riftmesh_statemachine::command::{Body, Command};
 use riftmesh_statemachine::job::{DeviceNeed, JobKind, JobPhase, JobState};
@@ -104,6 +104,18 @@ impl VoterService {
             },
             Err(ProposeError::Unknown(reason)) => Response::Unknown { reason },
             Err(ProposeError::Stopped(_)) => self.not_leader(),
+        }
+    }
+
+    async fn change_members(&self, order: MemberOrder, expected: Option<LogIndex>) -> Response {
+        match self.raft.change_members(order, expected, PROPOSE_MAX).await {
+            Ok(progress) => Response::Members {
+                progress,
+                members_index: self.raft.status().members_index,
+            },
+            Err(MemberError::NotLeader { .. } | MemberError::Stopped(_)) => self.not_leader(),
+            Err(MemberError::Refused(reason)) => Response::Invalid { reason },
+            Err(MemberError::Unknown(reason)) => Response::Unknown { reason },
         }
     }
 
@@ -253,6 +265,7 @@ impl LocalService for VoterService {
                         reason: error.to_string(),
                     },
                 },
+                Request::Members { order, expected } => self.change_members(order, expected).await,
                 Request::Introduce => Response::Introduction((self.introduction)()),
                 Request::Level => Response::Level {
                     node: self.raft.node(),

@@ -12,6 +12,8 @@ use serde_json::Value;
 
 /// Nodes started by `up` here: three voters and a worker.
 const NODES: u16 = 4;
+/// Ports taken: one more for a node that a test adds.
+const PORTS: u16 = NODES + 1;
 /// Time between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -20,6 +22,8 @@ pub struct Cluster {
     dir: tempfile::TempDir,
     port: u16,
     up: Option<Child>,
+    /// A node that `up` does not know.
+    added: Option<Child>,
 }
 
 /// A process of the cluster.
@@ -33,6 +37,7 @@ impl Cluster {
             dir: tempfile::tempdir().unwrap(),
             port: free_ports(),
             up: None,
+            added: None,
         }
     }
 
@@ -63,6 +68,25 @@ impl Cluster {
             .spawn()
             .unwrap();
         self.up = Some(up);
+    }
+
+    /// Starts a voter called `v4` by hand, which no one has asked for yet.
+    pub fn add_voter(&mut self) {
+        let own = format!("127.0.0.1:{}", self.port + NODES);
+        let log = File::create(self.data().join("nodes/v4.log")).unwrap();
+        let node = Command::new(env!("CARGO_BIN_EXE_riftmesh"))
+            .args(["node", "run", "--name", "v4", "--preset", "smoke"])
+            .args(["--listen", &own, "--http", &own])
+            .args(["--seeds", &self.addresses()[..3].join(",")])
+            .arg("--credential")
+            .arg(self.data().join("cluster.credential"))
+            .arg("--dir")
+            .arg(self.data().join("nodes/v4"))
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.added = Some(node);
     }
 
     /// Where `up` keeps everything.
@@ -202,8 +226,8 @@ impl Cluster {
         let everything: BTreeSet<_> = self.everything().into_iter().collect();
         assert!(everything.len() > usize::from(NODES), "{everything:?}");
         everything.into_iter().for_each(Process::kill);
-        if let Some(mut up) = self.up.take() {
-            up.wait().unwrap();
+        for mut started in [self.up.take(), self.added.take()].into_iter().flatten() {
+            started.wait().unwrap();
         }
     }
 
@@ -249,6 +273,10 @@ impl Drop for Cluster {
             up.kill().ok();
             up.wait().ok();
         }
+        if let Some(mut added) = self.added.take() {
+            added.kill().ok();
+            added.wait().ok();
+        }
     }
 }
 
@@ -285,7 +313,7 @@ fn parent_of(process: Process) -> Option<Process> {
     line.trim().parse().ok().map(Process)
 }
 
-/// The first of `NODES` ports that are free for both protocols now.
+/// The first of `PORTS` ports that are free for both protocols now.
 fn free_ports() -> u16 {
     let free = |port: &u16| {
         TcpListener::bind(("127.0.0.1", *port)).is_ok()
@@ -293,7 +321,7 @@ fn free_ports() -> u16 {
     };
     let start = 20_000 + (std::process::id() % 1_000) as u16 * 20;
     (start..60_000)
-        .step_by(NODES.into())
-        .find(|base| (*base..base + NODES).all(|port| free(&port)))
+        .step_by(PORTS.into())
+        .find(|base| (*base..base + PORTS).all(|port| free(&port)))
         .unwrap()
 }

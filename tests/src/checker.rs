@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use riftmesh_base::{BlobHash, LogIndex, NodeId, Term};
-use riftmesh_raft::inspect::{LogLine, VoteLine};
+use riftmesh_raft::lines::{LogLine, VoteLine};
 use riftmesh_raft::{RaftRole, RaftStatus};
 
 use crate::disk::LogPicture;

@@ -11,7 +11,8 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use riftmesh_base::Seed;
-use riftmesh_raft::inspect::{LogLine, VoteLine, log_line, vote_line};
+use riftmesh_raft::epoch::Epoch;
+use riftmesh_raft::lines::{LogLine, VoteLine, log_line, vote_line};
 use riftmesh_raft::{Disk, LogQueue, RaftStore};
 use riftmesh_storage::{
     Ack, LogEngine as _, LogOp, MemoryLog, MemorySnapshots, StorageError, SyncTimes,
@@ -118,6 +119,7 @@ impl SimulatedDisk {
                 disk: self.clone(),
                 life,
             })),
+            epoch: Epoch::default(),
         }
     }
 

@@ -10,10 +10,14 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use riftmesh_base::NodeId;
 use riftmesh_raft::mutants::{Mutant, is_planted};
+use riftmesh_raft::{MemberOrder, MemberProgress};
 use tokio::time::sleep;
 
 use crate::users::Users;
 use crate::voters::{FormError, Voters, address, lock};
+
+/// How long one step of a change of members may take.
+const ORDER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The shapes of cuts.
 const CUTS: [&str; 10] = [
@@ -266,7 +270,8 @@ impl Faults {
             if grow {
                 self.grow(&voting, &mut rng).await;
             } else if let Some(&leaver) = voting.choose(&mut rng) {
-                let outcome = leader.remove_voter(NodeId(leaver)).await;
+                let node = NodeId(leaver);
+                let outcome = self.order(MemberOrder::Remove { node }).await;
                 self.fire("remove", &format!("{leaver} {outcome:?}"));
                 if outcome.is_ok() {
                     self.voters().retire(leaver).await;
@@ -292,17 +297,36 @@ impl Faults {
                 }
             },
         };
-        let Some(leader) = voters.leader() else {
-            return;
+        let (node, address) = (NodeId(number), address(number).to_string());
+        let learner = MemberOrder::AddLearner {
+            node,
+            address: address.clone(),
         };
-        let at = address(number).to_string();
-        let learner = leader.add_learner(NodeId(number), at.clone()).await;
+        let learner = self.order(learner).await;
         self.fire("learner", &format!("{number} {learner:?}"));
         sleep(millis(rng, 100..2_000)).await;
-        if let (Ok(()), Some(leader)) = (learner, voters.leader()) {
-            let outcome = leader.add_voter(NodeId(number), at).await;
+        if learner.is_ok() {
+            let outcome = self.order(MemberOrder::AddVoter { node, address }).await;
             self.fire("voter", &format!("{number} {outcome:?}"));
         }
+    }
+
+    /// Repeats an order, as whoever gives it has to, until it is carried out, refused, or the chaos is over.
+    async fn order(&self, order: MemberOrder) -> Result<(), String> {
+        while self.users.is_chaos() {
+            if let Some(leader) = self.voters().leader() {
+                match leader
+                    .change_members(order.clone(), None, ORDER_WITHIN)
+                    .await
+                {
+                    Ok(MemberProgress::Done(_)) => return Ok(()),
+                    Ok(MemberProgress::Waiting(_)) => {}
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+        Err("not before the end".to_owned())
     }
 
     /// Undoes everything: all links, all machines, all disks.

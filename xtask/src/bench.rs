@@ -29,7 +29,7 @@ const PROGRAMS: &[Program] = &[
     },
     Program {
         folder: "raft",
-        example: "commit_bench",
+        example: "voters",
     },
     Program {
         folder: "transport",
@@ -45,6 +45,9 @@ pub struct BenchArguments {
     /// The day of the run, `YYYY-MM-DD`; today, in UTC, if not given.
     #[arg(long, value_parser = parse_date)]
     date: Option<String>,
+    /// Options for the programs, after `--`; the head of each program's source lists its own.
+    #[arg(last = true)]
+    options: Vec<String>,
 }
 
 /// Runs the programs in release mode and appends what they print.
@@ -65,7 +68,7 @@ pub fn run(root: &Path, arguments: &BenchArguments) -> anyhow::Result<()> {
             continue;
         }
         let package = format!("riftmesh-{}", program.folder);
-        let cargo = [
+        let mut cargo = vec![
             "run",
             "--locked",
             "--release",
@@ -73,7 +76,9 @@ pub fn run(root: &Path, arguments: &BenchArguments) -> anyhow::Result<()> {
             &package,
             "--example",
             program.example,
+            "--",
         ];
+        cargo.extend(arguments.options.iter().map(String::as_str));
         eprintln!("$ cargo {}", cargo.join(" "));
         let output = shell::capture(root, "cargo", &cargo)?;
         lines.push_str(&label(&output, &name, &labels)?);
@@ -171,7 +176,7 @@ mod tests {
         let mut labels = Map::new();
         labels.insert("date".into(), "2026-01-02".into());
         let output = "{\"p50_ms\":1.5}\n\n  8 clients: 900/s\n";
-        let lines = label(output, "raft/commit_bench", &labels).unwrap();
+        let lines = label(output, "raft/voters", &labels).unwrap();
         let values: Vec<Value> = lines
             .lines()
             .map(|l| serde_json::from_str(l).unwrap())
@@ -180,7 +185,7 @@ mod tests {
         assert!(
             values
                 .iter()
-                .all(|v| v["date"] == "2026-01-02" && v["program"] == "raft/commit_bench")
+                .all(|v| v["date"] == "2026-01-02" && v["program"] == "raft/voters")
         );
         assert_eq!(values[0]["figures"]["p50_ms"], 1.5);
         assert_eq!(values[1]["text"], "8 clients: 900/s");

@@ -1,0 +1,109 @@
+//! Voters that come, go and are given up, by the commands an operator types.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+use crate::{MINUTE, MOMENT};
+
+/// A fourth voter joins a live cluster, the leader leaves it, the state is saved, and what is left on a stopped node's
+/// disk can be read, given up, and begun anew from.
+#[test]
+fn voters_come_and_go() {
+    let mut cluster = Cluster::new();
+    cluster.start();
+    let (leader, _) = cluster.wait(MINUTE, "first leader", || cluster.leader());
+    cluster.add_voter();
+    cluster.wait(MINUTE, "the new node is in the mesh", || {
+        let members = cluster.ask("/v1/members")?;
+        let found = |member: &Value| member["name"] == "v4" && member["state"] == "up";
+        members.as_array()?.iter().any(found).then_some(())
+    });
+    let refused = cluster.riftmesh(&["raft", "add-voter", "w1"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(said(&refused).contains("--role voter"), "{refused:?}");
+
+    works(&cluster.riftmesh(&["raft", "add-voter", "v4"]));
+    cluster.wait(MOMENT, "four voters", || {
+        (voters(&cluster).len() == 4).then_some(())
+    });
+    works(&cluster.riftmesh(&["raft", "remove-voter", &leader]));
+    let next = cluster.wait(MOMENT, "a leader among those that stay", || {
+        cluster.leader().filter(|(name, _)| *name != leader)
+    });
+    cluster.wait(MOMENT, "three voters without it", || {
+        let voters = voters(&cluster);
+        (voters.len() == 3 && !voters.contains(&leader)).then_some(())
+    });
+    if next.0 != "v4" {
+        works(&cluster.riftmesh(&["raft", "transfer-leader", "v4"]));
+    }
+    cluster.wait(MOMENT, "the new voter leads", || {
+        cluster.leader().filter(|(name, _)| name == "v4")
+    });
+
+    let file = cluster.data().with_file_name("backup.snapshot");
+    let file = file.to_str().unwrap();
+    works(&cluster.riftmesh(&["snapshot", "save", file]));
+    let again = cluster.riftmesh(&["snapshot", "save", file]);
+    assert_eq!(again.status.code(), Some(1), "a backup is not overwritten");
+    works(&cluster.riftmesh(&["snapshot", "inspect", file]));
+
+    let directory = cluster.data().join("nodes/v4");
+    let directory = directory.to_str().unwrap();
+    let running = cluster.riftmesh(&["inspect", "log", directory]);
+    assert_eq!(running.status.code(), Some(1), "{running:?}");
+    cluster.kill_everything();
+    for what in ["log", "state", "snapshot"] {
+        works(&cluster.riftmesh(&["inspect", what, directory]));
+    }
+    let recover = ["recover", directory, "--peers", "127.0.0.1:1", "--json"];
+    let shown = cluster.riftmesh(&recover);
+    assert_eq!(
+        shown.status.code(),
+        Some(1),
+        "without --yes it is only shown"
+    );
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["holdings"]["epoch"], 0);
+    assert_eq!(shown["holdings"]["voters"].as_object().unwrap().len(), 3);
+    let done = works(&cluster.riftmesh(&[&recover[..], &["--yes"]].concat()));
+    let done: Value = serde_json::from_str(&done).unwrap();
+    assert_eq!(done["holdings"]["epoch"], 1);
+    assert_eq!(done["holdings"]["voters"].as_object().unwrap().len(), 1);
+
+    let fresh = cluster.data().with_file_name("restored");
+    let fresh = fresh.to_str().unwrap();
+    let restore = [
+        "snapshot",
+        "restore",
+        file,
+        "--dir",
+        fresh,
+        "--listen",
+        "127.0.0.1:1",
+    ];
+    works(&cluster.riftmesh(&restore));
+    let twice = cluster.riftmesh(&restore);
+    assert_eq!(twice.status.code(), Some(1), "{twice:?}");
+    assert!(said(&twice).contains("not empty"), "{twice:?}");
+}
+
+/// What the command printed, if it ended well.
+fn works(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Names of the voters, as any node lists them.
+fn voters(cluster: &Cluster) -> Vec<String> {
+    let quorum = cluster.ask("/v1/quorum").unwrap_or_default();
+    let voters = quorum["voters"].as_array().cloned().unwrap_or_default();
+    let names = voters.iter().filter_map(|voter| voter["name"].as_str());
+    names.map(str::to_owned).collect()
+}
