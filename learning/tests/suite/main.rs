@@ -6,7 +6,9 @@
 
 mod checkpoints;
 mod common;
+mod damage;
 mod games;
 mod gradients;
+mod mutations;
 mod networks;
 mod training;
