@@ -7,8 +7,10 @@
 mod checkpoints;
 mod common;
 mod damage;
+mod export;
 mod games;
 mod gradients;
 mod mutations;
 mod networks;
 mod training;
+mod transfer;
