@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 mod cluster;
+mod local;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
