@@ -133,6 +133,14 @@ pub enum CheckpointError {
     /// A tensor has a number that is not finite.
     #[error("tensor `{0}` has a number that is not finite")]
     NotFinite(String),
+    /// A tensor has a number that its meaning does not allow.
+    #[error("tensor `{name}` has {what}")]
+    Impossible {
+        /// The tensor.
+        name: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// The manifest was made for another configuration, codec or encoder.
     #[error("the network is for {found}, this is {expected}")]
     Mismatch {
@@ -249,9 +257,12 @@ pub fn weights_from_bytes(bytes: &[u8], layout: Layout) -> Result<Weights, Check
     let file = parse(bytes)?;
     let names = layout.tensors().iter().map(|tensor| tensor.name.as_str());
     refuse_unknown(&file, names)?;
-    let mut values = Vec::with_capacity(layout.len());
+    // A manifest may claim gigabytes; no more is reserved than the file can fill.
+    let mut values = Vec::with_capacity(layout.len().min(bytes.len() / 4));
     for tensor in layout.tensors() {
-        values.extend(read_tensor(&file, &tensor.name, &tensor.shape)?);
+        let read = read_tensor(&file, &tensor.name, &tensor.shape)?;
+        check_magnitude(&tensor.name, &read)?;
+        values.extend(read);
     }
     Ok(Weights { layout, values })
 }
@@ -295,12 +306,45 @@ pub fn optimizer_from_bytes(
             found,
         });
     }
-    Ok(OptimizerState {
+    let state = OptimizerState {
         live: read_tensor(&file, "live", &[parameters])?,
         first_moment: read_tensor(&file, "first_moment", &[parameters])?,
         second_moment: read_tensor(&file, "second_moment", &[parameters])?,
         steps: u64::from_le_bytes(raw(&file, "steps")?),
+    };
+    check_state(&state)?;
+    Ok(state)
+}
+
+/// Refuses parameters far beyond what training makes, such as one with a flipped bit in its exponent: they are finite, and
+/// what a network computes with them is not.
+fn check_magnitude(name: &str, values: &[f32]) -> Result<(), CheckpointError> {
+    const MAGNITUDE_MAX: f32 = 1e3;
+    if values.iter().all(|value| value.abs() <= MAGNITUDE_MAX) {
+        return Ok(());
+    }
+    Err(CheckpointError::Impossible {
+        name: name.to_owned(),
+        what: "a number beyond 1000, which no training makes",
     })
+}
+
+/// Refuses a state from which the next step would not be one: roots of negative numbers, or a count that ends.
+fn check_state(state: &OptimizerState) -> Result<(), CheckpointError> {
+    /// More than any run takes.
+    const STEPS_MAX: u64 = 1 << 48;
+    let impossible = |name: &str, what| {
+        let name = name.to_owned();
+        Err(CheckpointError::Impossible { name, what })
+    };
+    check_magnitude("live", &state.live)?;
+    if state.second_moment.iter().any(|moment| *moment < 0.0) {
+        return impossible("second_moment", "a negative mean of squares");
+    }
+    if state.steps > STEPS_MAX {
+        return impossible("steps", "more steps than any run takes");
+    }
+    Ok(())
 }
 
 fn parse(bytes: &[u8]) -> Result<SafeTensors<'_>, CheckpointError> {

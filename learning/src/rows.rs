@@ -68,8 +68,25 @@ pub fn rows(
     records.filter_map(row).collect()
 }
 
+/// The rows of a game as it was played, neither turned nor mixed with the search's opinion, each with the number of its
+/// decision.
+pub fn rows_as_played(game: &GameRecord, replayed: &ReplayedGame) -> Vec<(usize, TrainingRow)> {
+    let identity = &Symmetry::of(replayed.end.configuration().board())[0];
+    let row = |(number, record): (usize, &DecisionRecord)| {
+        let exchanged = number < replayed.before_swap;
+        let decision = &replayed.decisions[number];
+        let row = turned_row(decision, record, replayed, exchanged, identity)?;
+        Some((number, row))
+    };
+    let records = game.decisions.iter().enumerate();
+    records
+        .filter(|(_, record)| record.is_row())
+        .filter_map(row)
+        .collect()
+}
+
 /// What the search expected at the root, relative to the decider.
-fn expected_values(decision: &Decision, record: &DecisionRecord) -> Option<[f32; SEATS]> {
+pub fn expected_values(decision: &Decision, record: &DecisionRecord) -> Option<[f32; SEATS]> {
     let players = decision.position().configuration().players();
     let decider = decision.decider()?.index();
     let mut values = [0.0; SEATS];

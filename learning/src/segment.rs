@@ -22,7 +22,8 @@ use crate::record::{GameRecord, SegmentHeader};
 
 /// Version of the format.
 pub const SEGMENT_VERSION: u16 = 1;
-const HEADER: [u8; 4] = *b"RMsh";
+/// How every segment starts.
+pub const SEGMENT_MAGIC: [u8; 4] = *b"RMsh";
 const GAME: [u8; 4] = *b"RMsg";
 const FOOTER: [u8; 4] = *b"RMsf";
 const TRAILER: [u8; 4] = *b"RMst";
@@ -121,7 +122,7 @@ impl SegmentWriter {
             starts: Vec::new(),
             rows: 0,
         };
-        writer.append(&seal(HEADER, SEGMENT_VERSION, &encode(header)))?;
+        writer.append(&seal(SEGMENT_MAGIC, SEGMENT_VERSION, &encode(header)))?;
         Ok(writer)
     }
 
@@ -221,7 +222,8 @@ impl Segment {
     /// # Errors
     /// [`SegmentError`], never [`SegmentError::Io`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SegmentError> {
-        let (header, rest) = open(HEADER, SEGMENT_VERSION, bytes).map_err(SegmentError::Foreign)?;
+        let (header, rest) =
+            open(SEGMENT_MAGIC, SEGMENT_VERSION, bytes).map_err(SegmentError::Foreign)?;
         let header = decode(header).map_err(SegmentError::Foreign)?;
         let start = bytes.len() - rest.len();
         match footer_start(bytes) {

@@ -28,6 +28,13 @@ pub enum Exit {
     Usage,
 }
 
+impl Exit {
+    /// Whether everything asked for was done.
+    pub fn of(done: bool) -> Self {
+        if done { Self::Ok } else { Self::Failed }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(match exit {

@@ -4,12 +4,16 @@
 mod ask;
 mod cluster;
 mod config;
+mod data;
 mod events;
 mod exit;
 mod inspect;
+mod inspect_model;
 mod job;
+mod local;
 mod lock;
 mod model;
+mod model_files;
 mod node;
 mod order;
 mod output;
@@ -18,6 +22,7 @@ mod query;
 mod queue;
 mod raft;
 mod records;
+mod report;
 mod rules;
 mod snapshot;
 mod up;
@@ -91,6 +96,21 @@ enum Command {
     Rules(rules::RulesCommand),
     /// Play a game against the computer
     Play(play::PlayArgs),
+    /// Play games of a model against itself, without a cluster
+    Selfplay(local::selfplay::SelfplayArgs),
+    /// Train a network on recorded games, without a cluster
+    Train(local::train::TrainArgs),
+    /// Two players against each other, without a cluster
+    Match(local::matches::MatchArgs),
+    /// Everybody against everybody, with ratings, without a cluster
+    Tournament(local::matches::TournamentArgs),
+    /// Make a network for another number of players out of a trained one
+    Transfer(local::transfer::TransferArgs),
+    /// Look into recorded games, export them for Python
+    #[command(subcommand)]
+    Data(data::DataCommand),
+    /// Draw what a folder of games, networks and matches has to say
+    Report(report::ReportArgs),
 }
 
 /// Whom to ask, and how to print the answer.
@@ -120,7 +140,9 @@ fn after_help() -> String {
          riftmesh up --for 15m             the same for a quarter of an hour, with a report\n  \
          riftmesh status                   from another terminal\n  \
          riftmesh leader --json\n  riftmesh job list\n  \
-         riftmesh play hex8_2p             you against the heuristic player\n\n{}",
+         riftmesh play hex8_2p             you against the heuristic player\n  \
+         riftmesh selfplay hex8_2p --out runs/games\n  riftmesh train runs/games --out runs/net\n  \
+         riftmesh match hex8_2p runs/net heuristic\n  riftmesh report runs\n\n{}",
         exit::EXIT_CODES_HELP
     )
 }
@@ -169,6 +191,13 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Inspect(command) => inspect::run(&command),
         Command::Rules(command) => rules::run(&command),
         Command::Play(args) => play::run(&args),
+        Command::Selfplay(args) => local::selfplay::run(&args),
+        Command::Train(args) => local::train::run(&args),
+        Command::Match(args) => local::matches::run_match(&args),
+        Command::Tournament(args) => local::matches::run_tournament(&args),
+        Command::Transfer(args) => local::transfer::run(&args),
+        Command::Data(command) => data::run(&command),
+        Command::Report(args) => report::run(&args),
     }
 }
 

@@ -1,10 +1,13 @@
-//! `model list|show|lineage|promote|reject|rollback`.
+//! `model list|show|lineage|promote|reject|rollback|inspect`.
+
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use riftmesh_base::BlobHash;
 use riftmesh_statemachine::models::ModelState;
 
 use super::ask::Asker;
+use super::inspect_model;
 use super::order::{failed, order, said};
 use super::output::{data, table};
 use super::query::ask_and_print;
@@ -61,6 +64,17 @@ pub enum ModelCommand {
         #[command(flatten)]
         ask: AskArgs,
     },
+    /// Read a model's files, without a cluster
+    Inspect {
+        /// The model's folder or manifest
+        path: PathBuf,
+        /// The weights; looked for beside the manifest if not given
+        #[arg(long, value_name = "FILE")]
+        weights: Option<PathBuf>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Runs a `model` command.
@@ -97,6 +111,11 @@ pub fn run(command: &ModelCommand) -> anyhow::Result<Exit> {
                 reason: reason.clone(),
             })
         }
+        ModelCommand::Inspect {
+            path,
+            weights,
+            json,
+        } => inspect_model::run(path, weights.as_deref(), *json),
         ModelCommand::Rollback { model, reason, ask } => {
             decide(ask, model, |model, _| Order::RollBackModel {
                 configuration: model.configuration.clone(),

@@ -1,6 +1,7 @@
 //! The job child: reads one assignment, does it, says how it went, and never outlives its node.
 
 use std::io::{BufRead, Read, Write};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::Context;
@@ -83,7 +84,9 @@ fn work(assignment: Assignment, sender: SyncSender<Event>) -> std::io::Result<()
         .name("job".to_owned())
         .stack_size(64 << 20)
         .spawn(move || {
-            let outcome = std::panic::catch_unwind(|| run::run(&assignment, &mut progress));
+            // A cluster's job is done or not; a node that wants its end ends the process.
+            let never = AtomicBool::new(false);
+            let outcome = std::panic::catch_unwind(|| run::run(&assignment, &mut progress, &never));
             let outcome = outcome.unwrap_or_else(|panic| {
                 let text = panic.downcast_ref::<String>().cloned();
                 let text =
@@ -99,7 +102,8 @@ fn work(assignment: Assignment, sender: SyncSender<Event>) -> std::io::Result<()
     Ok(())
 }
 
-fn progress(done: u64, total: u64) {
+fn progress(advance: run::Advance) {
+    let run::Advance { done, total, .. } = advance;
     say(&ChildLine::Progress { done, total });
 }
 

@@ -2,5 +2,5 @@
 
 pub mod exec;
 pub mod payload;
-mod run;
+pub mod run;
 pub mod wire;

@@ -48,7 +48,7 @@ fn all() -> u32 {
 }
 
 /// Who plays the first games of a run, before there is a champion.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Beginner {
     /// The untrained network.

@@ -32,7 +32,7 @@ const SAY_EVERY: Duration = Duration::from_millis(500);
 /// Optimiser states kept on a worker, newest first.
 const OPTIMIZERS_KEPT: usize = 8;
 /// Which program made a network.
-const REVISION: &str = concat!("riftmesh ", env!("CARGO_PKG_VERSION"));
+pub const REVISION: &str = concat!("riftmesh ", env!("CARGO_PKG_VERSION"));
 
 /// Why a job was not done.
 #[derive(Debug)]
@@ -57,17 +57,34 @@ fn hopeless(error: impl Into<anyhow::Error>) -> JobError {
     }
 }
 
+/// How far a job is, in the kind's unit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Advance {
+    /// Done.
+    pub done: u64,
+    /// Out of.
+    pub total: u64,
+    /// What else there is to say, by name: losses of training, rows of self-play, wins of a match.
+    pub figures: Vec<(&'static str, f64)>,
+}
+
 /// Says how far a job is, not too often.
 struct Progress<'a> {
-    say: &'a mut dyn FnMut(u64, u64),
+    say: &'a mut dyn FnMut(Advance),
     said: Option<Instant>,
+    stop: &'a AtomicBool,
 }
 
 impl Progress<'_> {
-    fn report(&mut self, done: u64, total: u64) {
-        if self.said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+    fn report<const N: usize>(&mut self, done: u64, total: u64, figures: [(&'static str, f64); N]) {
+        if done == total || self.said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
             self.said = Some(Instant::now());
-            (self.say)(done, total);
+            let figures = figures.to_vec();
+            (self.say)(Advance {
+                done,
+                total,
+                figures,
+            });
         }
     }
 }
@@ -79,11 +96,16 @@ struct Bench<'a> {
     backend: Backend,
 }
 
-/// Does what the assignment says.
+/// Does what the assignment says. When `stop` is set it ends soon with what is whole: finished games, the network as it
+/// is, pairs of games.
 ///
 /// # Errors
 /// See [`JobError`]; files may be left in the scratch directory.
-pub fn run(assignment: &Assignment, say: &mut dyn FnMut(u64, u64)) -> Result<Made, JobError> {
+pub fn run(
+    assignment: &Assignment,
+    say: &mut dyn FnMut(Advance),
+    stop: &AtomicBool,
+) -> Result<Made, JobError> {
     let configuration = Configuration::try_from(&assignment.configuration).map_err(hopeless)?;
     let choice: DeviceChoice = assignment.device.parse().map_err(hopeless)?;
     let backend = Backend::resolve(choice).map_err(hopeless)?;
@@ -92,7 +114,11 @@ pub fn run(assignment: &Assignment, say: &mut dyn FnMut(u64, u64)) -> Result<Mad
         configuration,
         backend,
     };
-    let mut progress = Progress { say, said: None };
+    let mut progress = Progress {
+        say,
+        said: None,
+        stop,
+    };
     match &assignment.payload {
         Payload::Selfplay {
             beginner,
@@ -145,15 +171,21 @@ impl Bench<'_> {
         };
         let file = self.assignment.out.join("games.segment");
         let mut writer = SegmentWriter::create(&file, &job.header()).context("segment")?;
-        let never = AtomicBool::new(false);
-        let mut report =
-            |done: selfplay::SelfPlayProgress| progress.report(done.games, done.games_planned);
+        let stop = progress.stop;
+        let mut report = |done: selfplay::SelfPlayProgress| {
+            let figures = [
+                ("rows", done.rows as f64),
+                ("evaluations", done.evaluator.evaluations as f64),
+                ("batch", done.evaluator.batch_mean()),
+            ];
+            progress.report(done.games, done.games_planned, figures);
+        };
         selfplay::play(
             &job,
             player,
             &mut |game| writer.push(&game),
             &mut report,
-            &never,
+            stop,
         )
         .context("self-play")?;
         let summary = writer.finish().context("segment")?;
@@ -207,11 +239,13 @@ impl Bench<'_> {
             },
             revision: REVISION.to_owned(),
         };
-        let never = AtomicBool::new(false);
+        let stop = progress.stop;
         let mut report = |done: riftmesh_learning::train::TrainProgress| {
-            progress.report(done.steps, done.steps_planned)
+            let figures = done.losses.named();
+            let figures = figures.map(|(name, loss)| (name, f64::from(loss)));
+            progress.report(done.steps, done.steps_planned, figures);
         };
-        let outcome = train(&job, self.backend, &mut report, &never).context("training")?;
+        let outcome = train(&job, self.backend, &mut report, stop).context("training")?;
         let (weights, manifest) = (
             self.assignment.out.join("weights"),
             self.assignment.out.join("manifest"),
@@ -248,9 +282,10 @@ impl Bench<'_> {
             seed: self.assignment.seed,
             ..MatchSettings::default()
         };
-        let never = AtomicBool::new(false);
+        let stop = progress.stop;
         let mut report = |score: riftmesh_learning::stats::MatchScore| {
-            progress.report(score.games().into(), games.into())
+            let figures = [("wins", score.wins.into()), ("losses", score.losses.into())];
+            progress.report(score.games().into(), games.into(), figures);
         };
         let result = play_match(
             self.configuration,
@@ -258,7 +293,7 @@ impl Bench<'_> {
             match_player(opponent, second.as_mut())?,
             &settings,
             &mut report,
-            &never,
+            stop,
         );
         Ok(Made::Match {
             wins: result.score.wins,

@@ -10,7 +10,7 @@ mod view;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -19,6 +19,7 @@ use riftmesh_base::ConfigurationName;
 use crate::answers::StatusAnswer;
 use crate::chores::settings::Preset;
 use crate::cli::{Asker, talk};
+use crate::interrupt::interrupts;
 use layout::Prepared;
 use report::Report;
 use supervise::{NodeCommandLine, Notice, Supervised};
@@ -256,37 +257,4 @@ fn watch(
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(true),
         }
     }
-}
-
-/// A channel that gets a message for every Ctrl-C or request to terminate.
-fn interrupts() -> anyhow::Result<Receiver<()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (sender, receiver) = sync_channel(1);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let (mut interrupt, mut terminate) = {
-        let _in = runtime.enter();
-        (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-        )
-    };
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            runtime.block_on(async move {
-                loop {
-                    tokio::select! {
-                        _ = interrupt.recv() => {}
-                        _ = terminate.recv() => {}
-                    }
-                    // Full means that one is waiting to be seen already.
-                    if let Err(TrySendError::Disconnected(())) = sender.try_send(()) {
-                        return;
-                    }
-                }
-            });
-        })?;
-    Ok(receiver)
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 mod cluster;
+mod local;
 mod voters;
 
 use std::collections::BTreeSet;

@@ -6,7 +6,11 @@
 
 mod checkpoints;
 mod common;
+mod damage;
+mod export;
 mod games;
 mod gradients;
+mod mutations;
 mod networks;
 mod training;
+mod transfer;

@@ -19,9 +19,10 @@ use riftmesh_learning::device::DeviceChoice;
 use riftmesh_rules::{Configuration, Position, RuleOptions};
 
 use super::Exit;
+use super::model_files::ModelFiles;
 use super::output::{data, ink, prompt, talk};
 use super::records::read_game;
-use players::{ModelFiles, Opponent};
+use players::Opponent;
 use session::{PlaySession, Wish};
 
 /// How to play.
@@ -43,7 +44,7 @@ pub struct PlayArgs {
     /// Play with the pie rule (two players)
     #[arg(long)]
     swap: bool,
-    /// The model's manifest (with `--against model`)
+    /// The model's manifest, or the folder it lies in (with `--against model`)
     #[arg(long, value_name = "FILE", required_if_eq("against", "model"))]
     manifest: Option<PathBuf>,
     /// The model's weights; looked for beside the manifest if not given
@@ -123,10 +124,7 @@ fn opponent(args: &PlayArgs) -> anyhow::Result<Opponent> {
             Ok(Opponent::Heuristic)
         }
         (Against::Model, Some(manifest)) => Opponent::network(
-            &ModelFiles {
-                manifest,
-                weights: args.weights.as_deref(),
-            },
+            &ModelFiles::find(manifest, args.weights.as_deref())?,
             args.configuration,
             args.simulations,
             args.device,

@@ -1,16 +1,15 @@
 //! The computer's players.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::Context;
 use rand::Rng;
-use riftmesh_learning::checkpoint::{Checkpoint, MANIFEST_BYTES_MAX, Manifest};
 use riftmesh_learning::decision::Decision;
 use riftmesh_learning::device::{Backend, DeviceChoice};
 use riftmesh_learning::evaluator::NetEvaluator;
 use riftmesh_learning::selfplay::without_noise;
 use riftmesh_rules::{Action, Configuration, Position};
 use riftmesh_search::{Search, SearchSettings, heuristic_action, random_action, run};
+
+use crate::cli::model_files::ModelFiles;
 
 /// A player that needs no person.
 pub enum Opponent {
@@ -27,29 +26,19 @@ pub enum Opponent {
     },
 }
 
-/// The files of a model.
-pub struct ModelFiles<'a> {
-    /// Its manifest.
-    pub manifest: &'a Path,
-    /// Its weights; looked for if not given.
-    pub weights: Option<&'a Path>,
-}
-
 impl Opponent {
     /// Loads a network.
     ///
     /// # Errors
     /// A file is missing, damaged, or of a model for something else; the device cannot be had.
     pub fn network(
-        files: &ModelFiles<'_>,
+        files: &ModelFiles,
         configuration: Configuration,
         simulations: u32,
         device: DeviceChoice,
     ) -> anyhow::Result<Self> {
         let backend = Backend::resolve(device)?;
-        let weights = files.weights_path()?;
-        let checkpoint = Checkpoint::read(files.manifest, &weights)?;
-        let evaluator = NetEvaluator::from_checkpoint(&checkpoint, configuration, backend)
+        let evaluator = NetEvaluator::from_checkpoint(&files.read()?, configuration, backend)
             .with_context(|| files.manifest.display().to_string())?;
         Ok(Self::Network {
             evaluator: Box::new(evaluator),
@@ -86,35 +75,4 @@ fn searched(
         decision.choose(choice, &mut |action| played.push(action));
     }
     played.first().copied()
-}
-
-impl ModelFiles<'_> {
-    /// The weights as given, or under the names that they have beside a manifest: `weights`, or their hash as in a
-    /// node's blobs.
-    fn weights_path(&self) -> anyhow::Result<PathBuf> {
-        if let Some(weights) = self.weights {
-            return Ok(weights.to_owned());
-        }
-        let bytes = std::fs::read(self.manifest)
-            .with_context(|| format!("cannot read {}", self.manifest.display()))?;
-        anyhow::ensure!(
-            bytes.len() <= MANIFEST_BYTES_MAX,
-            "{} is too large for a manifest",
-            self.manifest.display()
-        );
-        let manifest: Manifest = serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is no manifest", self.manifest.display()))?;
-        let hash = manifest.weights.to_string();
-        let folder = self.manifest.parent().unwrap_or(Path::new("."));
-        let blob = folder.join("..").join(&hash[..2]).join(&hash);
-        [folder.join("weights"), folder.join(&hash), blob]
-            .into_iter()
-            .find(|path| path.is_file())
-            .with_context(|| {
-                format!(
-                    "the weights {hash} do not lie beside {}: name them with --weights",
-                    self.manifest.display()
-                )
-            })
-    }
 }
