@@ -140,7 +140,7 @@ pub struct History {
 
 impl History {
     /// Reads what a [`Recorder`] wrote, the EDN histories of other tools, and the text logs of early Jepsen versions
-    /// (`INFO  jepsen.util - 3 :invoke :write 4`, parted by tabs).
+    /// (`INFO  jepsen.util - 3 :invoke :write 4`).
     ///
     /// # Errors
     /// Names the line that is not an event.
@@ -303,6 +303,21 @@ mod tests {
         assert_eq!(history, recorder.history());
         let kinds: Vec<_> = history.operations().iter().map(Operation::kind).collect();
         assert_eq!(kinds, [Kind::Ok, Kind::Info]);
+    }
+
+    /// The text logs of early versions, parted by tabs or by spaces: both are among the public histories.
+    #[test]
+    fn text_logs_are_read() {
+        let tabs = "INFO  jepsen.util - 1\t:fail\t:cas\t[1 2]";
+        let spaces = "INFO  jepsen.util - 1   :fail :cas    [1 2]";
+        let history = History::parse(tabs).unwrap();
+        assert_eq!(history, History::parse(spaces).unwrap());
+        let event = &history.events[0];
+        assert_eq!(
+            (event.kind, event.error.as_deref()),
+            (Kind::Fail, Some(MISMATCH))
+        );
+        assert_eq!(event.value.to_string(), "[1 2]");
     }
 
     #[test]

@@ -6,21 +6,29 @@ use crate::edn::Edn;
 /// What a logged compare-and-set that failed saw: another value. These logs know no other reason.
 pub const MISMATCH: &str = "mismatch";
 
-/// Reads `INFO  jepsen.util - 3<tab>:ok<tab>:cas<tab>[1 4]`; none for any other line.
+/// Reads `INFO  jepsen.util - 3   :ok   :cas   [1 4]`, parted by spaces or tabs; none for any other line.
 pub fn event(line: &str, position: usize) -> Option<Event> {
-    let (_, fields) = line.split_once(" - ")?;
-    let mut fields = fields.split('\t').map(str::trim);
-    let process = match fields.next()? {
+    let (_, mut rest) = line.split_once(" - ")?;
+    let mut word = || {
+        let trimmed = rest.trim();
+        let (word, after) = trimmed
+            .split_once(char::is_whitespace)
+            .unwrap_or((trimmed, ""));
+        rest = after;
+        word
+    };
+    let (process, kind, f) = (word(), word(), word());
+    let process = match process {
         ":nemesis" => Actor::Nemesis,
         number => Actor::Client(number.parse().ok()?),
     };
-    let kind = Kind::parse(fields.next()?.strip_prefix(':')?)?;
-    let f = fields.next()?.strip_prefix(':')?.to_owned();
-    let value = match fields.next() {
+    let kind = Kind::parse(kind.strip_prefix(':')?)?;
+    let f = f.strip_prefix(':')?.to_owned();
+    let value = match rest.trim() {
+        "" => Edn::Nil,
         // Of the nemesis, in prose.
-        Some(text) if process == Actor::Nemesis => Edn::from(text),
-        Some(text) => Edn::parse(text).ok()?,
-        None => Edn::Nil,
+        text if process == Actor::Nemesis => Edn::from(text),
+        text => Edn::parse(text).ok()?,
     };
     let error = match (kind, f.as_str(), &value) {
         (Kind::Fail, "cas", Edn::Vector(_)) => Some(MISMATCH.to_owned()),
