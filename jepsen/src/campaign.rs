@@ -11,11 +11,11 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use crate::nemesis::{Fault, HEAL};
-use crate::net::Net;
+use crate::net::Isolation;
 use crate::plan::RunPlan;
 use crate::reaper::Reaper;
 use crate::report::{self, RESULTS_FILE};
-use crate::site::Layout;
+use crate::site::SiteLayout;
 use crate::verdict::Validity;
 use crate::workload::Workload;
 
@@ -32,7 +32,7 @@ pub struct Campaign {
     /// Where runs are kept.
     pub store: PathBuf,
     /// How nodes are kept apart.
-    pub net: Net,
+    pub net: Isolation,
     /// Time of faults in each run.
     pub time: Duration,
     /// Seed of the first run.
@@ -124,7 +124,7 @@ pub fn run(campaign: &Campaign) -> anyhow::Result<Validity> {
     let began = Instant::now();
     let kinds: Vec<_> = KINDS
         .iter()
-        .filter(|kind| campaign.net == Net::Namespaces || !kind.apart)
+        .filter(|kind| campaign.net == Isolation::Namespaces || !kind.apart)
         .collect();
     let mut done = Vec::new();
     for (number, kind) in (0..).zip(kinds.into_iter().cycle()) {
@@ -151,7 +151,7 @@ pub fn run(campaign: &Campaign) -> anyhow::Result<Validity> {
 
 fn plan(campaign: &Campaign, kind: &Kind, number: u64) -> anyhow::Result<RunPlan> {
     Ok(RunPlan {
-        layout: Layout {
+        layout: SiteLayout {
             voters: kind.voters,
             workers: kind.workers,
             net: campaign.net,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::disk::Disk;
+use crate::disk::NodeDisk;
 use crate::net::namespace::Namespace;
 use crate::net::wire::Wire;
 use crate::reaper::{Reaper, kill_group};
@@ -29,7 +29,7 @@ pub struct NodePlan {
     /// Where it lives, if not in the harness's own.
     pub namespace: Option<Arc<Namespace>>,
     /// Its data's own disk, if it has one.
-    pub disk: Option<Disk>,
+    pub disk: Option<NodeDisk>,
 }
 
 impl NodePlan {

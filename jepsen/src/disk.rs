@@ -15,11 +15,11 @@ const BALLAST: &str = "ballast";
 
 /// A disk that is mounted. It goes with the room it was mounted in.
 #[derive(Debug, Clone)]
-pub struct Disk {
+pub struct NodeDisk {
     at: PathBuf,
 }
 
-impl Disk {
+impl NodeDisk {
     /// Mounts an empty disk at `at`.
     ///
     /// # Errors

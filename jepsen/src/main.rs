@@ -11,11 +11,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use riftmesh_jepsen::campaign::{self, Campaign};
 use riftmesh_jepsen::linear::Budget;
 use riftmesh_jepsen::nemesis::{FAULTS, Fault};
-use riftmesh_jepsen::net::{Net, room};
+use riftmesh_jepsen::net::{Isolation, room};
 use riftmesh_jepsen::objects::{Keys, registers_are_linearizable};
 use riftmesh_jepsen::plan::RunPlan;
 use riftmesh_jepsen::run::{binary, judge_again, run};
-use riftmesh_jepsen::site::Layout;
+use riftmesh_jepsen::site::SiteLayout;
 use riftmesh_jepsen::verdict::{Finding, Validity, worst};
 use riftmesh_jepsen::workload::Workload;
 use riftmesh_jepsen::{reaper, report};
@@ -64,7 +64,7 @@ enum Command {
 struct RunArgs {
     /// How nodes are kept apart; only namespaces have faults of networks and disks
     #[arg(long)]
-    net: Net,
+    net: Isolation,
     /// What the clients do
     #[arg(long, value_delimiter = ',', default_value = "register")]
     workload: Vec<Workload>,
@@ -122,7 +122,7 @@ struct CampaignArgs {
     hours: f64,
     /// How nodes are kept apart
     #[arg(long)]
-    net: Net,
+    net: Isolation,
     /// Seconds of faults of each run
     #[arg(long, default_value_t = 60)]
     time: u64,
@@ -172,7 +172,7 @@ fn main() -> ExitCode {
 
 fn start(args: RunArgs) -> anyhow::Result<Validity> {
     let plan = RunPlan {
-        layout: Layout {
+        layout: SiteLayout {
             voters: args.nodes,
             workers: args.workers,
             net: args.net,
@@ -200,7 +200,7 @@ fn replay(folder: &Path, named: Option<PathBuf>, in_room: bool) -> anyhow::Resul
 /// Runs a plan, inside a room if its nodes are to live in namespaces.
 fn go(plan: &RunPlan, binary: &Path, store: &Path, in_room: bool) -> anyhow::Result<Validity> {
     plan.check()?;
-    if plan.layout.net == Net::Namespaces {
+    if plan.layout.net == Isolation::Namespaces {
         if !in_room {
             match room::enter()? {}
         }

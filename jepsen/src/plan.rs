@@ -8,8 +8,8 @@ use clap::ValueEnum as _;
 use serde_json::{Value, json};
 
 use crate::nemesis::Fault;
-use crate::net::Net;
-use crate::site::Layout;
+use crate::net::Isolation;
+use crate::site::SiteLayout;
 use crate::workload::Workload;
 
 /// Name of the plan in a run's folder.
@@ -19,7 +19,7 @@ pub const PLAN_FILE: &str = "plan.json";
 #[derive(Debug, Clone)]
 pub struct RunPlan {
     /// How many nodes, and on what.
-    pub layout: Layout,
+    pub layout: SiteLayout,
     /// How long faults go on.
     pub time: Duration,
     /// Choices of clients and nemesis follow from it; the processes' timing does not.
@@ -132,10 +132,10 @@ impl RunPlan {
         let net = text("net")?;
         let workloads = text("workload")?.split(',');
         Ok(Self {
-            layout: Layout {
+            layout: SiteLayout {
                 voters: number("nodes")?.try_into()?,
                 workers: number("workers")?.try_into()?,
-                net: Net::from_str(net, false).map_err(|_| named(net))?,
+                net: Isolation::from_str(net, false).map_err(|_| named(net))?,
                 port: number("port")?.try_into()?,
             },
             time: Duration::from_secs(number("time")?),
@@ -166,10 +166,10 @@ mod tests {
     #[test]
     fn plans_round_trip() {
         let plan = RunPlan {
-            layout: Layout {
+            layout: SiteLayout {
                 voters: 5,
                 workers: 2,
-                net: Net::Namespaces,
+                net: Isolation::Namespaces,
                 port: 17_700,
             },
             time: Duration::from_secs(60),

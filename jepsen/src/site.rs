@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 
 use crate::cluster::{NodePlan, Site};
-use crate::disk::Disk;
-use crate::net::Net;
+use crate::disk::NodeDisk;
+use crate::net::Isolation;
 use crate::net::namespace::{self, Namespace};
 use crate::net::wire::Wire;
 use crate::reaper::Reaper;
@@ -18,13 +18,13 @@ const PORT: u16 = 7_700;
 
 /// How many nodes, and on what.
 #[derive(Debug, Clone, Copy)]
-pub struct Layout {
+pub struct SiteLayout {
     /// Nodes that vote, 1 to 9.
     pub voters: u16,
     /// Nodes that work, at most 8.
     pub workers: u16,
     /// How they are kept apart.
-    pub net: Net,
+    pub net: Isolation,
     /// First of the ports on loopback, one for each node.
     pub port: u16,
 }
@@ -33,15 +33,15 @@ pub struct Layout {
 ///
 /// # Errors
 /// A number is out of bounds, a port is taken, or the machine does not permit what `layout` asks for.
-pub fn build(layout: Layout, folder: &Path, seed: u64) -> anyhow::Result<Site> {
+pub fn build(layout: SiteLayout, folder: &Path, seed: u64) -> anyhow::Result<Site> {
     ensure!((1..=9).contains(&layout.voters), "--nodes takes 1 to 9");
     ensure!(layout.workers <= 8, "--workers takes 0 to 8");
     let voters = (1..=layout.voters).map(|n| (format!("v{n}"), true));
     let workers = (1..=layout.workers).map(|n| (format!("w{n}"), false));
     let names: Vec<_> = voters.chain(workers).collect();
     match layout.net {
-        Net::Namespaces => apart(&names, folder, seed),
-        Net::Loopback => on_loopback(&names, layout.port),
+        Isolation::Namespaces => apart(&names, folder, seed),
+        Isolation::Loopback => on_loopback(&names, layout.port),
     }
 }
 
@@ -56,7 +56,7 @@ fn apart(names: &[(String, bool)], folder: &Path, seed: u64) -> anyhow::Result<S
             mesh: SocketAddr::new(IpAddr::V4(namespace::address(number)), PORT),
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)),
             namespace: Some(Arc::new(namespace)),
-            disk: Some(Disk::mount(&folder.join(name))?),
+            disk: Some(NodeDisk::mount(&folder.join(name))?),
         });
         ends.push(end);
     }

@@ -22,7 +22,7 @@ pub const HEAL: &str = "heal";
 
 /// What became of an ordered fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum FaultOutcome {
     /// It was seen to take.
     Installed(String),
     /// Nobody can say whether it did.
@@ -100,8 +100,8 @@ impl<'a> Nemesis<'a> {
         strike.hold(&active, planned.hold, pace)?;
         let outcome = strike.end(active)?;
         let (word, detail) = match outcome {
-            Outcome::Installed(detail) => ("installed", detail),
-            Outcome::Indeterminate(detail) => ("indeterminate", detail),
+            FaultOutcome::Installed(detail) => ("installed", detail),
+            FaultOutcome::Indeterminate(detail) => ("indeterminate", detail),
         };
         tracing::info!(fault = name, outcome = word, detail, "healed");
         let value = Edn::map([

@@ -7,7 +7,7 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::network::{self, Links};
-use super::{Fault, Outcome};
+use super::{Fault, FaultOutcome};
 use crate::cluster::Cluster;
 use crate::net::wire::Tally;
 use crate::pace::Pace;
@@ -127,28 +127,28 @@ impl<'a> Strike<'a> {
     ///
     /// # Errors
     /// A node cannot be started again.
-    pub fn end(&mut self, active: Active) -> anyhow::Result<Outcome> {
+    pub fn end(&mut self, active: Active) -> anyhow::Result<FaultOutcome> {
         match active.undo {
             Undo::Start(numbers) => {
                 for number in numbers {
                     self.cluster.start(number)?;
                 }
-                Ok(Outcome::Installed(active.what))
+                Ok(FaultOutcome::Installed(active.what))
             }
             Undo::Resume(number) => {
                 let stopped = self.cluster.process_state(number) == Some('T');
                 self.cluster.resume(number)?;
                 Ok(match stopped {
-                    true => Outcome::Installed(active.what),
-                    false => Outcome::Indeterminate("the process was not stopped".to_owned()),
+                    true => FaultOutcome::Installed(active.what),
+                    false => FaultOutcome::Indeterminate("the process was not stopped".to_owned()),
                 })
             }
             Undo::Strobe(number) => {
                 let runs = self.cluster.is_running(number);
                 self.cluster.start(number)?;
                 Ok(match runs {
-                    true => Outcome::Installed(active.what),
-                    false => Outcome::Indeterminate("the process ended meanwhile".to_owned()),
+                    true => FaultOutcome::Installed(active.what),
+                    false => FaultOutcome::Indeterminate("the process ended meanwhile".to_owned()),
                 })
             }
             Undo::Mend(before) | Undo::Flap(before, _) => Ok(self.mend(&before)),
@@ -156,15 +156,15 @@ impl<'a> Strike<'a> {
         }
     }
 
-    fn mend(&self, before: &Tally) -> Outcome {
+    fn mend(&self, before: &Tally) -> FaultOutcome {
         let Some(wire) = self.cluster.wire() else {
-            return Outcome::Indeterminate("there is no wire".to_owned());
+            return FaultOutcome::Indeterminate("there is no wire".to_owned());
         };
         let tally = wire.tally().since(before);
         wire.mend();
         match tally.touched() {
-            0 => Outcome::Indeterminate(format!("no frame met the rule: {tally}")),
-            _ => Outcome::Installed(tally.to_string()),
+            0 => FaultOutcome::Indeterminate(format!("no frame met the rule: {tally}")),
+            _ => FaultOutcome::Installed(tally.to_string()),
         }
     }
 
@@ -253,7 +253,7 @@ impl<'a> Strike<'a> {
         Ok(self.active(&victims, "its disk filled", Undo::Free(victim)))
     }
 
-    fn free_disk(&self, number: usize) -> anyhow::Result<Outcome> {
+    fn free_disk(&self, number: usize) -> anyhow::Result<FaultOutcome> {
         let plan = &self.cluster.nodes()[number];
         let ended = !self.cluster.is_running(number);
         let mut full = false;
@@ -263,11 +263,13 @@ impl<'a> Strike<'a> {
         }
         self.cluster.start(number)?;
         Ok(match (full, ended) {
-            (true, _) => Outcome::Installed(format!("full to the end; process ended: {ended}")),
-            // A node that makes room by itself was hit all the same, and one that ended gave its room back.
-            (false, _) => {
-                Outcome::Indeterminate(format!("there was room in the end; process ended: {ended}"))
+            (true, _) => {
+                FaultOutcome::Installed(format!("full to the end; process ended: {ended}"))
             }
+            // A node that makes room by itself was hit all the same, and one that ended gave its room back.
+            (false, _) => FaultOutcome::Indeterminate(format!(
+                "there was room in the end; process ended: {ended}"
+            )),
         })
     }
 

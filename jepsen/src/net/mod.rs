@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 /// How nodes are kept apart. A choice of the user: a run that fell back by itself would claim faults it cannot make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Net {
+pub enum Isolation {
     /// Each node in a network namespace and on a small disk of its own, with a wire between them that can be broken.
     /// Needs root and iproute2.
     Namespaces,
@@ -19,7 +19,7 @@ pub enum Net {
     Loopback,
 }
 
-impl std::fmt::Display for Net {
+impl std::fmt::Display for Isolation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Namespaces => "namespaces",
