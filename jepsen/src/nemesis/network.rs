@@ -80,7 +80,8 @@ pub fn links(
         false => Err(format!("it takes {least} voters")),
     };
     // Workers fall on either side of a split by their number.
-    let side = |node: usize, first: usize| place(node).map_or(node % 2 == 0, |at| at < first);
+    let side =
+        |node: usize, first: usize| place(node).map_or(node.is_multiple_of(2), |at| at < first);
     match fault {
         Fault::Halves => {
             needs_voters(2)?;
@@ -110,7 +111,7 @@ pub fn links(
                 order
                     .iter()
                     .position(|of| *of == node)
-                    .map_or(node % 2 == 0, |at| at < bridge)
+                    .map_or(node.is_multiple_of(2), |at| at < bridge)
             };
             let on_bridge = order[bridge];
             Ok(Links::cutting(

@@ -209,14 +209,14 @@ impl Shared {
                 continue;
             };
             let frame = &buffer[..length];
-            for to in 0..count {
+            for (to, free_at) in free_at.iter_mut().enumerate() {
                 let is_for = match frame::destination(frame) {
                     Destination::Node(number) => to == number,
                     Destination::All => to != from,
                     Destination::Nobody => false,
                 };
                 if is_for {
-                    self.forward(from, to, frame, &mut free_at[to], &mut dice);
+                    self.forward(from, to, frame, free_at, &mut dice);
                 }
             }
         }
