@@ -1,14 +1,18 @@
 //! The HTTP API as any client sees it, with outcomes that say what is known.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::cluster::NodePlan;
 
 /// A call is given up on after this long.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// A longer answer is refused: the lists asked for are bounded.
 const BODY_BYTES_MAX: u64 = 32 << 20;
+
+/// How the API begins to say that nothing was done, and promises that nothing will be.
+const NO_LEADER: &str = "no leader could be reached";
 
 /// Why a call brought no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,21 +47,28 @@ impl Api {
     ///
     /// # Errors
     /// [`Trouble`].
-    pub fn get(&self, node: SocketAddr, path: &str) -> Result<Value, Trouble> {
-        read(self.agent.get(format!("http://{node}{path}")).call())
+    pub fn get(&self, node: &NodePlan, path: &str) -> Result<Value, Trouble> {
+        let address = format!("http://{}{path}", node.http);
+        within(node, || read(self.agent.get(address).call()))
     }
 
     /// Sends something to a node.
     ///
     /// # Errors
     /// [`Trouble`].
-    pub fn post(&self, node: SocketAddr, path: &str, body: &Value) -> Result<Value, Trouble> {
-        read(
-            self.agent
-                .post(format!("http://{node}{path}"))
-                .send_json(body),
-        )
+    pub fn post(&self, node: &NodePlan, path: &str, body: &Value) -> Result<Value, Trouble> {
+        let address = format!("http://{}{path}", node.http);
+        within(node, || read(self.agent.post(address).send_json(body)))
     }
+}
+
+/// Connections are made where the node lives, so that no fault of the wire hides a node from its clients.
+fn within(
+    node: &NodePlan,
+    act: impl FnOnce() -> Result<Value, Trouble> + Send,
+) -> Result<Value, Trouble> {
+    node.within(act)
+        .unwrap_or_else(|error| Err(Trouble::Refused(format!("entering {}: {error}", node.name))))
 }
 
 fn read(outcome: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, Trouble> {
@@ -71,9 +82,11 @@ fn read(outcome: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Resul
     }
     let said = body.read_to_string().unwrap_or_default();
     let text = format!("{status} {}", said.trim());
-    // A request that makes no sense was not carried out; anything else may have been.
+    // A request that makes no sense was not carried out, and neither was one that reached no leader; anything else may
+    // have been.
     Err(match status {
         400..=499 => Trouble::Refused(text),
+        503 if said.starts_with(NO_LEADER) => Trouble::Refused(text),
         _ => Trouble::Unknown(text),
     })
 }
@@ -96,7 +109,7 @@ fn trouble(error: &ureq::Error) -> Trouble {
 mod tests {
     use super::*;
     use std::io::{Read as _, Write as _};
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
 
     /// A server for one connection that says `answer`, or nothing and hangs up.
     fn server(answer: &'static str) -> SocketAddr {
@@ -111,10 +124,21 @@ mod tests {
         address
     }
 
+    fn node(http: SocketAddr) -> NodePlan {
+        NodePlan {
+            name: "v1".to_owned(),
+            voter: true,
+            mesh: http,
+            http,
+            namespace: None,
+            disk: None,
+        }
+    }
+
     /// What is not known to have failed stays possible.
     #[test]
     fn outcomes_say_what_is_known() {
-        let get = |answer| Api::default().get(server(answer), "/");
+        let get = |answer| Api::default().get(&node(server(answer)), "/");
         let json = "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{\"a\":1}";
         assert_eq!(get(json).unwrap()["a"], 1);
         assert!(matches!(
@@ -125,6 +149,9 @@ mod tests {
             get("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n"),
             Err(Trouble::Unknown(_))
         ));
+        let nobody =
+            "HTTP/1.1 503 No\r\ncontent-length: 32\r\n\r\nno leader could be reached: none";
+        assert!(matches!(get(nobody), Err(Trouble::Refused(_))));
         assert!(
             matches!(get(""), Err(Trouble::Unknown(_))),
             "the connection broke after the request"
@@ -134,7 +161,10 @@ mod tests {
             .local_addr()
             .unwrap();
         assert!(
-            matches!(Api::default().get(free, "/"), Err(Trouble::Refused(_))),
+            matches!(
+                Api::default().get(&node(free), "/"),
+                Err(Trouble::Refused(_))
+            ),
             "nobody listens"
         );
     }

@@ -15,7 +15,7 @@ pub enum Edn {
     Str(String),
     /// `:name`
     Keyword(String),
-    /// `[a b]`
+    /// `[a b]`; a list `(a b)` is read as one too.
     Vector(Vec<Edn>),
     /// `{:a 1}`, in the order written.
     Map(Vec<(Edn, Edn)>),
@@ -192,7 +192,7 @@ impl Reader<'_> {
     /// The longest run of characters of a number, a keyword or a word.
     fn word(&mut self) -> &str {
         let start = self.at;
-        let ends = |c: char| c.is_whitespace() || "\",[]{}:".contains(c);
+        let ends = |c: char| c.is_whitespace() || "\",[](){}:".contains(c);
         let length = self.text[start..]
             .find(ends)
             .unwrap_or(self.text.len() - start);
@@ -215,6 +215,7 @@ impl Reader<'_> {
                 }
             }
             Some('[') => self.sequence(']', depth).map(Edn::Vector),
+            Some('(') => self.sequence(')', depth).map(Edn::Vector),
             Some('{') => {
                 let items = self.sequence('}', depth)?;
                 if items.len() % 2 == 1 {
@@ -329,6 +330,7 @@ mod tests {
     fn errors_say_where() {
         let error = Edn::parse("{:a [1 2}").unwrap_err();
         assert_eq!(error.to_string(), "expected a value at byte 8");
+        assert_eq!(Edn::parse("(1 2)"), Edn::parse("[1 2]"));
         assert!(
             Edn::parse(&"[".repeat(100_000)).is_err(),
             "deep nesting is refused"

@@ -7,6 +7,10 @@ use std::time::Instant;
 
 use crate::edn::Edn;
 
+mod text_log;
+
+pub use text_log::MISMATCH;
+
 /// What an event says about its operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -101,15 +105,22 @@ impl Event {
         Edn::Map(map.into_iter().map(|(k, v)| (Edn::keyword(k), v)).collect())
     }
 
-    fn from_edn(value: &Edn) -> Option<Self> {
+    /// Reads one line's map. Other tools leave out the index, the time and values that are nil: `position` in the
+    /// history stands for the first two, since all that a checker needs of them is the order.
+    fn from_edn(value: &Edn, position: usize) -> Option<Self> {
+        let at = i64::try_from(position).ok()?;
+        let index = value.get("index").map_or(Some(at), Edn::int)?;
         Some(Self {
-            index: usize::try_from(value.get("index")?.int()?).ok()?,
-            time_ns: value.get("time")?.int()?,
+            index: usize::try_from(index).ok()?,
+            time_ns: value.get("time").map_or(Some(at), Edn::int)?,
             actor: Actor::from_edn(value.get("process")?)?,
             kind: Kind::parse(value.get("type")?.text()?)?,
             f: value.get("f")?.text()?.to_owned(),
-            value: value.get("value")?.clone(),
-            error: value.get("error").and_then(Edn::text).map(str::to_owned),
+            value: value.get("value").cloned().unwrap_or(Edn::Nil),
+            error: value.get("error").map(|error| match error.text() {
+                Some(text) => text.to_owned(),
+                None => error.to_string(),
+            }),
         })
     }
 }
@@ -128,18 +139,28 @@ pub struct History {
 }
 
 impl History {
-    /// Reads what a [`Recorder`] wrote.
+    /// Reads what a [`Recorder`] wrote, the EDN histories of other tools, and the text logs of early Jepsen versions
+    /// (`INFO  jepsen.util - 3 :invoke :write 4`).
     ///
     /// # Errors
     /// Names the line that is not an event.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let mut events = Vec::new();
         for (number, line) in text.lines().enumerate() {
-            let value = Edn::parse(line)
-                .map_err(|error| anyhow::anyhow!("line {}: {error}", number + 1))?;
-            let event = Event::from_edn(&value)
-                .ok_or_else(|| anyhow::anyhow!("line {}: not an event of a history", number + 1))?;
-            events.push(event);
+            if line.trim().is_empty() {
+                continue;
+            }
+            let position = events.len();
+            let event = if line.trim_start().starts_with('{') {
+                let value = Edn::parse(line)
+                    .map_err(|error| anyhow::anyhow!("line {}: {error}", number + 1))?;
+                Event::from_edn(&value, position)
+            } else {
+                text_log::event(line, position)
+            };
+            events.push(event.ok_or_else(|| {
+                anyhow::anyhow!("line {}: not an event of a history", number + 1)
+            })?);
         }
         Ok(Self { events })
     }
@@ -282,6 +303,21 @@ mod tests {
         assert_eq!(history, recorder.history());
         let kinds: Vec<_> = history.operations().iter().map(Operation::kind).collect();
         assert_eq!(kinds, [Kind::Ok, Kind::Info]);
+    }
+
+    /// The text logs of early versions, parted by tabs or by spaces: both are among the public histories.
+    #[test]
+    fn text_logs_are_read() {
+        let tabs = "INFO  jepsen.util - 1\t:fail\t:cas\t[1 2]";
+        let spaces = "INFO  jepsen.util - 1   :fail :cas    [1 2]";
+        let history = History::parse(tabs).unwrap();
+        assert_eq!(history, History::parse(spaces).unwrap());
+        let event = &history.events[0];
+        assert_eq!(
+            (event.kind, event.error.as_deref()),
+            (Kind::Fail, Some(MISMATCH))
+        );
+        assert_eq!(event.value.to_string(), "[1 2]");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::time::{Duration, Instant};
 
 /// A sequential object.
 pub trait Sequential {
@@ -43,14 +44,36 @@ pub enum Linearizability {
     Exhausted,
 }
 
-/// Looks for an order of `operations`, visiting at most `configurations_max` configurations (each is kept in memory).
+/// How long a search may go on. The problem is NP-complete: some histories cannot be decided in any useful time.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// Configurations visited; each is kept in memory.
+    pub configurations: usize,
+    /// Time spent.
+    pub time: Duration,
+}
+
+impl Default for Budget {
+    /// Enough for a few hundred operations with a dozen unknown outcomes, within about a gibibyte.
+    fn default() -> Self {
+        Self {
+            configurations: 5_000_000,
+            time: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Looks for an order of `operations` within `budget`.
 pub fn check<M: Sequential>(
     model: &M,
     operations: &[Timed<M::Op>],
-    configurations_max: usize,
+    budget: Budget,
 ) -> Linearizability {
-    Search::new(operations).run(model, operations, configurations_max)
+    Search::new(operations).run(model, operations, budget)
 }
+
+/// The clock is looked at once in so many configurations.
+const CLOCK_STRIDE: usize = 4_096;
 
 /// A call or a return in a doubly linked list of events in the order of time.
 #[derive(Clone, Copy)]
@@ -109,8 +132,9 @@ impl Search {
         mut self,
         model: &M,
         operations: &[Timed<M::Op>],
-        configurations_max: usize,
+        budget: Budget,
     ) -> Linearizability {
+        let began = Instant::now();
         let mut state = model.initial();
         let mut placed = vec![0_u64; operations.len().div_ceil(64)];
         let mut seen: HashSet<(Vec<u64>, M::State)> = HashSet::new();
@@ -130,7 +154,8 @@ impl Search {
                 if let Some(after) =
                     after.filter(|after| seen.insert((placed.clone(), after.clone())))
                 {
-                    if seen.len() > configurations_max {
+                    let is_late = seen.len() % CLOCK_STRIDE == 0 && began.elapsed() > budget.time;
+                    if seen.len() > budget.configurations || is_late {
                         return Linearizability::Exhausted;
                     }
                     trail.push((at, std::mem::replace(&mut state, after)));

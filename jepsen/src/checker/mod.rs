@@ -1,29 +1,60 @@
 //! Judging a history. Each checker looks at one property and needs nothing but the history.
 
-mod availability;
 mod coverage;
 mod games;
+mod leaders;
+mod locks;
+mod outages;
 mod promises;
+mod repeats;
 mod replicas;
 mod tokens;
 
 use crate::history::{History, Operation};
+use crate::linear::Budget;
 use crate::nemesis::Fault;
+use crate::objects::{Keys, registers_are_linearizable};
 use crate::observed::ObservedQueue;
 use crate::verdict::Finding;
+use crate::workload::Workload;
 
-/// Everything that is checked, with the faults that were ordered.
-pub fn judge(history: &History, ordered: &[Fault]) -> Vec<Finding> {
-    vec![
-        coverage::faults_fired(history, ordered),
-        coverage::work_was_done(history),
-        promises::acknowledged_jobs_exist(history),
-        promises::jobs_finish_once(history),
-        tokens::tokens_rise(history),
-        games::counted_once(history),
-        replicas::agree_on_finished_jobs(history),
-        availability::leaderless_gaps(history),
-    ]
+pub use outages::{Outage, outages};
+
+/// Everything that is checked, with the faults and the work that were ordered.
+pub fn judge(history: &History, faults: &[Fault], workloads: &[Workload]) -> Vec<Finding> {
+    let mut findings = vec![
+        coverage::faults_fired(history, faults),
+        coverage::work_was_done(history, workloads),
+        outages::writes_go_on(history),
+        leaders::leaderless_gaps(history),
+        replicas::agree_on_settings(history),
+    ];
+    for workload in workloads {
+        match workload {
+            Workload::Queue => findings.extend([
+                promises::acknowledged_jobs_exist(history),
+                promises::jobs_finish_once(history),
+                tokens::tokens_rise(history),
+                games::counted_once(history),
+                replicas::agree_on_finished_jobs(history),
+            ]),
+            Workload::Register => findings.push(registers_are_linearizable(
+                history,
+                Keys::InValue,
+                Budget::default(),
+            )),
+            Workload::Lock => findings.extend([
+                locks::are_held_by_one(history),
+                locks::fenced_counts_hold(history),
+                locks::guarded_settings_follow_tokens(history),
+            ]),
+            Workload::Repeat => findings.extend([
+                repeats::get_the_same_reply(history),
+                repeats::take_effect_once(history),
+            ]),
+        }
+    }
+    findings
 }
 
 /// Acknowledged reads of the queue, in the order they were invoked.

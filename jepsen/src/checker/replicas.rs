@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::reads;
 use crate::edn::Edn;
-use crate::history::History;
+use crate::history::{History, Kind};
 use crate::observed::ObservedJob;
 use crate::verdict::Finding;
 
@@ -43,4 +43,29 @@ pub fn agree_on_finished_jobs(history: &History) -> Finding {
         PROPERTY,
         format!("{shared} finished jobs are alike on two voters or more"),
     )
+}
+
+/// When nobody writes any more, all voters show the same settings, each by a linearizable read.
+pub fn agree_on_settings(history: &History) -> Finding {
+    const PROPERTY: &str = "replicas agree on settings";
+    let mut shown: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let reads = history
+        .events
+        .iter()
+        .filter(|event| event.f == "final-settings" && event.kind == Kind::Ok);
+    for event in reads {
+        let of = |field: &str| event.value.get(field).and_then(Edn::text);
+        if let (Some(node), Some(settings)) = (of("node"), of("settings")) {
+            shown.entry(settings).or_default().push(node);
+        }
+    }
+    let nodes = shown.values().map(Vec::len).sum::<usize>();
+    match shown.len() {
+        1 if nodes > 1 => Finding::valid(PROPERTY, format!("{nodes} voters show the same")),
+        0 | 1 => Finding::unknown(PROPERTY, "not read on two voters in the end"),
+        count => {
+            let groups: Vec<_> = shown.values().collect();
+            Finding::invalid(PROPERTY, format!("{count} different lists: {groups:?}"))
+        }
+    }
 }

@@ -1,0 +1,120 @@
+//! The one that breaks things. What it did, and whether that took, is part of the history.
+
+mod fault;
+mod network;
+mod schedule;
+mod strike;
+
+use std::sync::Arc;
+
+use crate::cluster::Cluster;
+use crate::edn::Edn;
+use crate::history::{Actor, Kind, Recorder};
+use crate::pace::Pace;
+use crate::workload::Process;
+
+pub use fault::{FAULTS, Fault};
+pub use schedule::{Planned, Schedule};
+use strike::{Begun, Strike};
+
+/// Name of the event that ends a fault.
+pub const HEAL: &str = "heal";
+
+/// What became of an ordered fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FaultOutcome {
+    /// It was seen to take.
+    Installed(String),
+    /// Nobody can say whether it did.
+    Indeterminate(String),
+}
+
+/// Breaks one thing at a time.
+pub struct Nemesis<'a> {
+    cluster: Arc<Cluster>,
+    recorder: Arc<Recorder>,
+    /// Finds the leader.
+    scout: Process<'a>,
+    schedule: Schedule,
+    /// A run may lose one disk: two of three are a majority's memory.
+    has_wiped: bool,
+}
+
+impl<'a> Nemesis<'a> {
+    /// A nemesis that follows `schedule`.
+    pub fn new(
+        cluster: Arc<Cluster>,
+        recorder: Arc<Recorder>,
+        scout: Process<'a>,
+        schedule: Schedule,
+    ) -> Self {
+        Self {
+            cluster,
+            recorder,
+            scout,
+            schedule,
+            has_wiped: false,
+        }
+    }
+
+    /// Breaks things until the phase ends, and leaves nothing broken.
+    ///
+    /// # Errors
+    /// A node cannot be started again, or the history cannot be written.
+    pub fn run_until(&mut self, pace: &Pace) -> anyhow::Result<()> {
+        while let Some(planned) = self.schedule.next() {
+            if !pace.wait(planned.quiet) {
+                break;
+            }
+            self.strike(planned, pace)?;
+        }
+        Ok(())
+    }
+
+    /// One fault from its beginning to its end, which comes even when the phase ends first.
+    fn strike(&mut self, planned: Planned, pace: &Pace) -> anyhow::Result<()> {
+        let name = planned.fault.to_string();
+        self.record(Kind::Invoke, &name, Edn::Nil, None)?;
+        if planned.fault == Fault::Wipe && std::mem::replace(&mut self.has_wiped, true) {
+            let why = "one voter was wiped already".to_owned();
+            return self.record(Kind::Fail, &name, Edn::Nil, Some(why));
+        }
+        let mut strike = Strike::new(&self.cluster, &self.scout, planned.seed);
+        let active = match strike.begin(planned.fault)? {
+            Begun::Skipped(why) => return self.record(Kind::Fail, &name, Edn::Nil, Some(why)),
+            Begun::Active(active) => active,
+        };
+        let nodes = active.nodes.iter().map(|node| Edn::from(node.as_str()));
+        let value = Edn::map([
+            ("nodes", Edn::Vector(nodes.collect())),
+            ("what", Edn::from(active.what.as_str())),
+        ]);
+        self.record(Kind::Info, &name, value, None)?;
+        tracing::info!(fault = name, nodes = ?active.nodes, active.what, "broken");
+        // A lease is outlived or it is not: this fault takes its time even when the phase ends.
+        let whole = Pace::default();
+        let pace = match planned.fault {
+            Fault::PauseWorker => &whole,
+            _ => pace,
+        };
+        strike.hold(&active, planned.hold, pace)?;
+        let outcome = strike.end(active)?;
+        let (word, detail) = match outcome {
+            FaultOutcome::Installed(detail) => ("installed", detail),
+            FaultOutcome::Indeterminate(detail) => ("indeterminate", detail),
+        };
+        tracing::info!(fault = name, outcome = word, detail, "healed");
+        let value = Edn::map([
+            ("fault", Edn::keyword(name)),
+            ("outcome", Edn::keyword(word)),
+            ("detail", Edn::from(detail.as_str())),
+        ]);
+        self.record(Kind::Info, HEAL, value, None)
+    }
+
+    fn record(&self, kind: Kind, f: &str, value: Edn, error: Option<String>) -> anyhow::Result<()> {
+        Ok(self
+            .recorder
+            .record(Actor::Nemesis, kind, f, value, error)?)
+    }
+}

@@ -1,0 +1,316 @@
+//! One fault: whom it hits, how it begins, and how it ends.
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::network::{self, Links};
+use super::{Fault, FaultOutcome};
+use crate::cluster::Cluster;
+use crate::net::wire::Tally;
+use crate::pace::Pace;
+use crate::workload::Process;
+
+/// A starved node runs for the second of these out of both, as under a processor quota.
+const STARVED: (Duration, Duration) = (Duration::from_millis(90), Duration::from_millis(10));
+
+/// How a fault began.
+pub enum Begun {
+    /// It cannot be done here, and why.
+    Skipped(String),
+    /// It is on.
+    Active(Active),
+}
+
+/// A fault that is on.
+pub struct Active {
+    /// Whom it hits.
+    pub nodes: Vec<String>,
+    /// What was done, in a few words.
+    pub what: String,
+    undo: Undo,
+}
+
+enum Undo {
+    /// Start these again.
+    Start(Vec<usize>),
+    /// Let it go on.
+    Resume(usize),
+    /// Stop and continue it in turns while the fault is on.
+    Strobe(usize),
+    /// Mend the wire; what its rules had done before.
+    Mend(Tally),
+    /// The same, with links that come and go while the fault is on.
+    Flap(Tally, Links),
+    /// Empty its disk.
+    Free(usize),
+}
+
+/// Does one fault.
+pub struct Strike<'a> {
+    cluster: &'a Cluster,
+    scout: &'a Process<'a>,
+    rng: StdRng,
+}
+
+impl<'a> Strike<'a> {
+    /// Choices follow from `seed`.
+    pub fn new(cluster: &'a Cluster, scout: &'a Process<'a>, seed: u64) -> Self {
+        Self {
+            cluster,
+            scout,
+            rng: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// Breaks something.
+    ///
+    /// # Errors
+    /// The harness's own trouble.
+    pub fn begin(&mut self, fault: Fault) -> anyhow::Result<Begun> {
+        match fault {
+            Fault::KillLeader
+            | Fault::KillFollower
+            | Fault::KillWorker
+            | Fault::KillQuorum
+            | Fault::KillAll => self.kill(fault),
+            Fault::Pause | Fault::PauseLeader | Fault::PauseWorker | Fault::Starve => {
+                self.stop(fault)
+            }
+            Fault::DiskFull => self.fill_disk(),
+            Fault::Wipe => self.wipe(),
+            _ => self.break_wire(fault),
+        }
+    }
+
+    /// Waits for `time`, or until the phase ends, doing what the fault does meanwhile.
+    ///
+    /// # Errors
+    /// A process that has to be signalled is gone.
+    pub fn hold(&mut self, active: &Active, time: Duration, pace: &Pace) -> anyhow::Result<()> {
+        let began = Instant::now();
+        match &active.undo {
+            Undo::Strobe(number) => {
+                while began.elapsed() < time && self.cluster.is_running(*number) {
+                    self.cluster.pause(*number)?;
+                    let goes_on = pace.wait(STARVED.0);
+                    self.cluster.resume(*number)?;
+                    if !goes_on || !pace.wait(STARVED.1) {
+                        break;
+                    }
+                }
+            }
+            Undo::Flap(_, links) => {
+                while began.elapsed() < time {
+                    links.install(self.cluster.wire());
+                    let down = Duration::from_millis(self.rng.random_range(200..1_500));
+                    let goes_on = pace.wait(down);
+                    if let Some(wire) = self.cluster.wire() {
+                        wire.mend();
+                    }
+                    let up = Duration::from_millis(self.rng.random_range(100..1_000));
+                    if !goes_on || !pace.wait(up) {
+                        break;
+                    }
+                }
+            }
+            _ => {
+                pace.wait(time);
+            }
+        }
+        Ok(())
+    }
+
+    /// Mends it, and says whether it had taken.
+    ///
+    /// # Errors
+    /// A node cannot be started again.
+    pub fn end(&mut self, active: Active) -> anyhow::Result<FaultOutcome> {
+        match active.undo {
+            Undo::Start(numbers) => {
+                for number in numbers {
+                    self.cluster.start(number)?;
+                }
+                Ok(FaultOutcome::Installed(active.what))
+            }
+            Undo::Resume(number) => {
+                let stopped = self.cluster.process_state(number) == Some('T');
+                self.cluster.resume(number)?;
+                Ok(match stopped {
+                    true => FaultOutcome::Installed(active.what),
+                    false => FaultOutcome::Indeterminate("the process was not stopped".to_owned()),
+                })
+            }
+            Undo::Strobe(number) => {
+                let runs = self.cluster.is_running(number);
+                self.cluster.start(number)?;
+                Ok(match runs {
+                    true => FaultOutcome::Installed(active.what),
+                    false => FaultOutcome::Indeterminate("the process ended meanwhile".to_owned()),
+                })
+            }
+            Undo::Mend(before) | Undo::Flap(before, _) => Ok(self.mend(&before)),
+            Undo::Free(number) => self.free_disk(number),
+        }
+    }
+
+    fn mend(&self, before: &Tally) -> FaultOutcome {
+        let Some(wire) = self.cluster.wire() else {
+            return FaultOutcome::Indeterminate("there is no wire".to_owned());
+        };
+        let tally = wire.tally().since(before);
+        wire.mend();
+        match tally.touched() {
+            0 => FaultOutcome::Indeterminate(format!("no frame met the rule: {tally}")),
+            _ => FaultOutcome::Installed(tally.to_string()),
+        }
+    }
+
+    fn kill(&mut self, fault: Fault) -> anyhow::Result<Begun> {
+        let voters = self.running(true);
+        let victims = match fault {
+            Fault::KillAll => [voters, self.running(false)].concat(),
+            Fault::KillQuorum => {
+                let mut voters = voters;
+                voters.shuffle(&mut self.rng);
+                voters.truncate(self.cluster.voters() / 2 + 1);
+                voters
+            }
+            Fault::KillWorker => self.one_of(&self.running(false)),
+            _ => {
+                let Some(leader) = self.leader() else {
+                    return Ok(Begun::Skipped("nobody is known to lead".to_owned()));
+                };
+                let leads = fault == Fault::KillLeader;
+                let fit: Vec<_> = voters
+                    .into_iter()
+                    .filter(|voter| (*voter == leader) == leads)
+                    .collect();
+                self.one_of(&fit)
+            }
+        };
+        if victims.is_empty() {
+            return Ok(Begun::Skipped("nobody to do it to".to_owned()));
+        }
+        for victim in &victims {
+            self.cluster.kill(*victim)?;
+        }
+        Ok(self.active(&victims, "killed", Undo::Start(victims.clone())))
+    }
+
+    fn stop(&mut self, fault: Fault) -> anyhow::Result<Begun> {
+        let fit = match fault {
+            Fault::PauseLeader => self.leader().into_iter().collect(),
+            Fault::PauseWorker => self.running(false),
+            _ => [self.running(true), self.running(false)].concat(),
+        };
+        let Some(victim) = self.one_of(&fit).first().copied() else {
+            return Ok(Begun::Skipped("nobody to do it to".to_owned()));
+        };
+        if fault == Fault::Starve {
+            return Ok(self.active(&[victim], "starved", Undo::Strobe(victim)));
+        }
+        self.cluster.pause(victim)?;
+        Ok(self.active(&[victim], "stopped", Undo::Resume(victim)))
+    }
+
+    fn break_wire(&mut self, fault: Fault) -> anyhow::Result<Begun> {
+        let Some(wire) = self.cluster.wire() else {
+            let why = "there is no wire on loopback: nodes tell each other the address they listen at, so no proxy \
+                       can stand between them; use --net namespaces";
+            return Ok(Begun::Skipped(why.to_owned()));
+        };
+        let leader = self.leader();
+        let nodes = self.cluster.nodes().len();
+        let links = match network::links(fault, self.cluster.voters(), nodes, leader, &mut self.rng)
+        {
+            Ok(links) => links,
+            Err(why) => return Ok(Begun::Skipped(why)),
+        };
+        let before = wire.tally();
+        links.install(Some(wire));
+        let what = links.what.clone();
+        let hit = links.hit.clone();
+        let undo = match fault {
+            Fault::Flapping => Undo::Flap(before, links),
+            _ => Undo::Mend(before),
+        };
+        Ok(self.active(&hit, &what, undo))
+    }
+
+    fn fill_disk(&mut self) -> anyhow::Result<Begun> {
+        let victims = self.one_of(&self.running(true));
+        let Some(victim) = victims.first().copied() else {
+            return Ok(Begun::Skipped("nobody to do it to".to_owned()));
+        };
+        let Some(disk) = &self.cluster.nodes()[victim].disk else {
+            let why = "nodes have no disks of their own on loopback; use --net namespaces";
+            return Ok(Begun::Skipped(why.to_owned()));
+        };
+        disk.fill()?;
+        Ok(self.active(&victims, "its disk filled", Undo::Free(victim)))
+    }
+
+    fn free_disk(&self, number: usize) -> anyhow::Result<FaultOutcome> {
+        let plan = &self.cluster.nodes()[number];
+        let ended = !self.cluster.is_running(number);
+        let mut full = false;
+        if let Some(disk) = &plan.disk {
+            full = disk.is_full();
+            disk.free()?;
+        }
+        self.cluster.start(number)?;
+        Ok(match (full, ended) {
+            (true, _) => {
+                FaultOutcome::Installed(format!("full to the end; process ended: {ended}"))
+            }
+            // A node that makes room by itself was hit all the same, and one that ended gave its room back.
+            (false, _) => FaultOutcome::Indeterminate(format!(
+                "there was room in the end; process ended: {ended}"
+            )),
+        })
+    }
+
+    fn wipe(&mut self) -> anyhow::Result<Begun> {
+        let victims = self.one_of(&self.running(true));
+        let Some(victim) = victims.first().copied() else {
+            return Ok(Begun::Skipped("nobody to do it to".to_owned()));
+        };
+        self.cluster.kill(victim)?;
+        self.cluster.wipe(victim)?;
+        Ok(self.active(&victims, "killed and wiped", Undo::Start(victims.clone())))
+    }
+
+    fn active(&self, victims: &[usize], what: &str, undo: Undo) -> Begun {
+        let name = |victim: &usize| self.cluster.nodes()[*victim].name.clone();
+        Begun::Active(Active {
+            nodes: victims.iter().map(name).collect(),
+            what: what.to_owned(),
+            undo,
+        })
+    }
+
+    /// Running voters, or running workers.
+    fn running(&self, voters: bool) -> Vec<usize> {
+        let nodes = self.cluster.nodes().iter().enumerate();
+        let fit =
+            nodes.filter(|(number, plan)| plan.voter == voters && self.cluster.is_running(*number));
+        fit.map(|(number, _)| number).collect()
+    }
+
+    fn leader(&self) -> Option<usize> {
+        let name = self.scout.leader()?;
+        let leads = self
+            .cluster
+            .nodes()
+            .iter()
+            .position(|plan| plan.name == name)?;
+        self.cluster.is_running(leads).then_some(leads)
+    }
+
+    fn one_of(&mut self, fit: &[usize]) -> Vec<usize> {
+        fit.choose(&mut self.rng).copied().into_iter().collect()
+    }
+}
