@@ -2,6 +2,7 @@
 //!
 //! The binary under test is looked for where `cargo test` of the whole workspace puts it. Without it there is nothing to
 //! run, and the tests say so; the same goes for namespaces where the machine does not permit them.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
