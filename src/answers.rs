@@ -1,10 +1,13 @@
 //! What a node tells people: the values behind the HTTP API and the command line. Human text and JSON are made
 //! from the same values.
 
-use riftmesh_base::{BlobHash, ConfigurationName, JobId, NodeId, SessionId};
+use std::collections::BTreeMap;
+
+use riftmesh_base::{BlobHash, ClusterId, ConfigurationName, JobId, Millis, NodeId, SessionId};
 use riftmesh_statemachine::job::JobKind;
 use riftmesh_statemachine::models::ModelEntry;
 use riftmesh_statemachine::roster::Role;
+use riftmesh_statemachine::trust::{CertificateRecord, Revocation};
 use serde::{Deserialize, Serialize};
 
 /// A question.
@@ -45,6 +48,10 @@ pub enum Query {
     SettingChanges(Option<String>),
     /// `Vec<ModelAnswer>`: a model, found like [`Query::Model`], then its parent, and so on to the oldest that is known.
     Lineage(String),
+    /// `Vec<JoinTokenView>`, by id.
+    Tokens,
+    /// [`CertificatesAnswer`].
+    Certificates,
 }
 
 /// Every answer says who gave it and how fresh it is.
@@ -307,6 +314,40 @@ pub struct ChampionAnswer {
     pub standard_error_milli_elo: Option<u64>,
     /// Nodes that have its weights.
     pub holders: usize,
+}
+
+/// The certificate of the node that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateAnswer {
+    /// The cluster it is for.
+    pub cluster: ClusterId,
+    /// What it allows the node to be.
+    pub role: Role,
+    /// Hash of the certificate of the authority that issued it.
+    pub authority: BlobHash,
+    /// Hash of the node's public key.
+    pub key: BlobHash,
+    /// Valid from, in milliseconds since the Unix epoch.
+    pub issued: Millis,
+    /// When it is renewed, likewise.
+    pub renews: Millis,
+    /// When it expires, likewise.
+    pub expires: Millis,
+    /// How long that is from now; zero when it is over.
+    pub expires_in_ms: u64,
+    /// Whether the node holds the cluster's authority, and so certifies itself.
+    pub holds_authority: bool,
+    /// How often this node has turned somebody away since it started, by reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// What the cluster knows of certificates that were issued for join tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificatesAnswer {
+    /// By node.
+    pub certificates: Vec<CertificateRecord>,
+    /// Nodes that are trusted no more.
+    pub revoked: Vec<Revocation>,
 }
 
 /// A verdict of the promotion rule.

@@ -2,6 +2,7 @@
 //! the same values.
 
 mod ask;
+mod cert;
 mod cluster;
 mod config;
 mod exit;
@@ -16,6 +17,7 @@ mod query;
 mod queue;
 mod records;
 mod rules;
+mod token;
 mod up;
 
 use clap::{Args, Parser, Subcommand};
@@ -68,6 +70,12 @@ enum Command {
     /// Locks with fencing tokens
     #[command(subcommand)]
     Lock(lock::LockCommand),
+    /// Tokens with which machines join
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Certificates, and who is trusted no more
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
     /// Check the rules, count moves, draw positions
     #[command(subcommand)]
     Rules(rules::RulesCommand),
@@ -144,6 +152,8 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Model(command) => model::run(&command),
         Command::Config(command) => config::run(command),
         Command::Lock(command) => lock::run(command),
+        Command::Token(command) => token::run(command),
+        Command::Cert(command) => cert::run(command),
         Command::Rules(command) => rules::run(&command),
         Command::Play(args) => play::run(&args),
     }

@@ -38,6 +38,14 @@ pub trait MatchDesk: Send + Sync + 'static {
     fn order(&self, request: OrderRequest) -> BoxFuture<'_, Result<String, AnswerError>>;
 }
 
+/// Knows the node's own certificate.
+pub trait CertificateDesk: Send + Sync + 'static {
+    /// The present one; the answer is a `CertificateAnswer`.
+    fn show(&self) -> BoxFuture<'_, Result<String, AnswerError>>;
+    /// Renews it now; the answer is the new one.
+    fn renew(&self) -> BoxFuture<'_, Result<String, AnswerError>>;
+}
+
 /// The parts of a node behind its HTTP edge.
 #[derive(Clone)]
 pub struct Edge {
@@ -45,6 +53,8 @@ pub struct Edge {
     pub answerer: Arc<dyn Answerer>,
     /// Takes matches.
     pub desk: Arc<dyn MatchDesk>,
+    /// Knows the node's certificate.
+    pub certificates: Arc<dyn CertificateDesk>,
 }
 
 /// Why there is no answer.
@@ -123,6 +133,13 @@ fn router(node: Edge) -> Router {
         .route("/v1/settings/changes", get(setting_changes))
         .route("/v1/models/{model}/lineage", get(lineage))
         .route("/v1/orders", post(order))
+        .route("/v1/tokens", get(|node: Node| fixed(node, Query::Tokens)))
+        .route(
+            "/v1/certificates",
+            get(|node: Node| fixed(node, Query::Certificates)),
+        )
+        .route("/v1/certificate", get(own_certificate))
+        .route("/v1/certificate/renew", post(renew_certificate))
         .with_state(node)
 }
 
@@ -211,6 +228,15 @@ async fn order(
     Json(request): Json<OrderRequest>,
 ) -> Result<Response, AnswerError> {
     Ok(json(node.desk.order(request).await?))
+}
+
+async fn own_certificate(State(node): Node) -> Result<Response, AnswerError> {
+    Ok(json(node.certificates.show().await?))
+}
+
+/// The body is empty JSON: pages of other origins cannot send that.
+async fn renew_certificate(State(node): Node, Json(()): Json<()>) -> Result<Response, AnswerError> {
+    Ok(json(node.certificates.renew().await?))
 }
 
 async fn matches(

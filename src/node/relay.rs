@@ -81,7 +81,9 @@ impl Relay {
             | Query::Locks
             | Query::Settings
             | Query::SettingChanges(_)
-            | Query::Lineage(_) => Err(AnswerError::Unavailable(format!(
+            | Query::Lineage(_)
+            | Query::Tokens
+            | Query::Certificates => Err(AnswerError::Unavailable(format!(
                 "no voter answers this node, and gossip does not know that: {why}"
             ))),
         }
