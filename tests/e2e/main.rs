@@ -4,6 +4,8 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 mod cluster;
+mod join;
+mod machine;
 mod voters;
 
 use std::collections::BTreeSet;
