@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The README's "Three machines by hand", literally: three voters and a worker, each in a network namespace of its own, then
-# the leader's link is cut and mended. Needs root, iproute2 and python3.
+# The README's "Three machines by hand", literally: three voters and a worker that joins with a token, each in a network
+# namespace of its own, then the leader's link is cut and mended. Needs root, iproute2 and python3.
 #
 #     bench/three_machines.sh target/release/riftmesh
 set -u
@@ -10,8 +10,8 @@ seeds=10.0.0.1:7700,10.0.0.2:7700,10.0.0.3:7700
 machines="m1 m2 m3 m9"
 
 clean_up() {
-    pkill -INT -f "^$binary node run --dir data" && sleep 5
-    pkill -KILL -f "^$binary node run --dir data"
+    pkill -INT -f "^$binary node run" && sleep 5
+    pkill -KILL -f "^$binary node run"
     for machine in $machines; do ip netns del "$machine"; done
     ip link del riftbridge
     rm -rf "$work"
@@ -26,12 +26,17 @@ machine() { # name, address
     ip -n "$1" addr add "$2/24" dev "e$1"
     ip -n "$1" link set "e$1" up
     ip -n "$1" link set lo up
-    mkdir "$work/$1" && cp "$work/cluster.credential" "$work/$1/"
+    mkdir "$work/$1"
 }
 
-node() { # machine, name, address, further options
+voter() { # machine, name, address
+    cp "$work/cluster.credential" "$work/$1/"
     (cd "$work/$1" && exec ip netns exec "$1" "$binary" node run --dir data --name "$2" \
-        --credential cluster.credential --listen "$3:7700" --seeds "$seeds" "${@:4}" >node.log 2>&1) &
+        --credential cluster.credential --listen "$3:7700" --seeds "$seeds" --bootstrap-expect 3 >node.log 2>&1) &
+}
+
+worker() { # machine, token
+    (cd "$work/$1" && exec ip netns exec "$1" "$binary" node run --join "$2" --seeds "$seeds" >node.log 2>&1) &
 }
 
 on() { ip netns exec "$1" timeout 5 "$binary" "${@:2}"; }
@@ -56,10 +61,11 @@ wait_for() { # what, seconds, command
 ip link add riftbridge type bridge && ip link set riftbridge up || exit 1
 "$binary" cluster create --out "$work/cluster.credential" || exit 1
 machine m1 10.0.0.1; machine m2 10.0.0.2; machine m3 10.0.0.3; machine m9 10.0.0.9
-node m1 a 10.0.0.1 --bootstrap-expect 3
-node m2 b 10.0.0.2 --bootstrap-expect 3
-node m3 c 10.0.0.3 --bootstrap-expect 3
-node m9 w 10.0.0.9 --role worker
+voter m1 a 10.0.0.1
+voter m2 b 10.0.0.2
+voter m3 c 10.0.0.3
+wait_for "a token is made" 30 'token=$(on m1 token create 2>/dev/null)'
+worker m9 "$token"
 
 wait_for "the worker's machine names the leader" 30 '[ -n "$(leader)" ]'
 on m9 status; on m9 quorum; on m9 members

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use riftmesh_base::{BlobHash, ConfigurationName, JobId, LogIndex, NodeId, SessionId};
+use riftmesh_base::{
+    BlobHash, ClusterId, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId,
+};
 use riftmesh_raft::{MemberOrder, RaftStatus};
 use riftmesh_statemachine::Effect;
 use riftmesh_statemachine::job::JobKind;
 use riftmesh_statemachine::models::ModelEntry;
 use riftmesh_statemachine::roster::Role;
+use riftmesh_statemachine::trust::{CertificateRecord, Revocation};
 use serde::{Deserialize, Serialize};
 
 /// A question.
@@ -51,6 +54,10 @@ pub enum Query {
     Lineage(String),
     /// [`RaftAnswer`].
     Raft,
+    /// `Vec<JoinTokenView>`, by id.
+    Tokens,
+    /// [`CertificatesAnswer`].
+    Certificates,
 }
 
 /// Every answer says who gave it and how fresh it is.
@@ -365,6 +372,40 @@ pub struct ChampionAnswer {
     pub standard_error_milli_elo: Option<u64>,
     /// Nodes that have its weights.
     pub holders: usize,
+}
+
+/// The certificate of the node that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateAnswer {
+    /// The cluster it is for.
+    pub cluster: ClusterId,
+    /// What it allows the node to be.
+    pub role: Role,
+    /// Hash of the certificate of the authority that issued it.
+    pub authority: BlobHash,
+    /// Hash of the node's public key.
+    pub key: BlobHash,
+    /// Valid from, in milliseconds since the Unix epoch.
+    pub issued: Millis,
+    /// When it is renewed, likewise.
+    pub renews: Millis,
+    /// When it expires, likewise.
+    pub expires: Millis,
+    /// How long that is from now; zero when it is over.
+    pub expires_in_ms: u64,
+    /// Whether the node holds the cluster's authority, and so certifies itself.
+    pub holds_authority: bool,
+    /// How often this node has turned somebody away since it started, by reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// What the cluster knows of certificates that were issued for join tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificatesAnswer {
+    /// By node.
+    pub certificates: Vec<CertificateRecord>,
+    /// Nodes that are trusted no more.
+    pub revoked: Vec<Revocation>,
 }
 
 /// A verdict of the promotion rule.

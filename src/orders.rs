@@ -2,12 +2,14 @@
 //!
 //! The verbs of workers and of the leader are not among them: the HTTP edge asks for no credential.
 
-use riftmesh_base::{BlobHash, ConfigurationName, JobId, NodeId};
+use riftmesh_base::time::wall_clock;
+use riftmesh_base::{BlobHash, ConfigurationName, JobId, JoinTokenId, NodeId};
 use riftmesh_statemachine::command::{Body, Command, Origin};
 use riftmesh_statemachine::lock::LockVerb;
 use riftmesh_statemachine::reply::Reply;
 use riftmesh_statemachine::setting::SettingWrite;
 use riftmesh_statemachine::terms::TenantShare;
+use riftmesh_statemachine::trust::{NewToken, TrustVerb};
 use serde::{Deserialize, Serialize};
 
 /// Body of `POST /v1/orders`.
@@ -67,6 +69,17 @@ pub enum Order {
         tenant: String,
         /// None for what anybody is entitled to.
         share: Option<TenantShare>,
+    },
+    /// Makes a join token, whose secret stays with whoever orders it. On a voter's machine only, like the next two.
+    CreateToken(NewToken),
+    /// Lets nobody in with this token from now on.
+    RevokeToken(JoinTokenId),
+    /// Trusts a node no more, for ever.
+    RevokeCertificate {
+        /// Which.
+        node: NodeId,
+        /// Why.
+        reason: String,
     },
 }
 
@@ -150,6 +163,12 @@ impl Order {
             Self::WriteSetting(write) => Body::WriteSetting(write),
             Self::Lock(verb) => Body::Lock(verb),
             Self::SetTenant { tenant, share } => Body::SetTenant { tenant, share },
+            Self::CreateToken(new) => Body::Trust(TrustVerb::CreateToken(new)),
+            Self::RevokeToken(id) => Body::Trust(TrustVerb::RevokeToken { id }),
+            Self::RevokeCertificate { node, reason } => {
+                let at = wall_clock();
+                Body::Trust(TrustVerb::RevokeCertificate { node, reason, at })
+            }
         }
     }
 }

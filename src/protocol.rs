@@ -1,14 +1,17 @@
-//! What nodes say to each other on the client lane: worker verbs, lookups and queries, in postcard.
+//! What nodes say to each other on the client lane: worker verbs, lookups and queries, in postcard. And what is said at
+//! the door by those who are no nodes yet.
 
 use std::net::SocketAddr;
 
 use riftmesh_base::{
-    BlobHash, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId, Term, Token,
+    BlobHash, ClusterId, ConfigurationName, JobId, JoinTokenId, LogIndex, Millis, NodeId,
+    SessionId, Term, Token,
 };
 use riftmesh_raft::{MemberOrder, MemberProgress, SeedFact};
 use riftmesh_statemachine::command::Command;
 use riftmesh_statemachine::job::JobKind;
 use riftmesh_statemachine::reply::Reply;
+use riftmesh_transport::TokenSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::answers::Query;
@@ -59,6 +62,13 @@ pub enum Request {
         /// Log index of the members that the operator saw; none for whoever they are.
         expected: Option<LogIndex>,
     },
+    /// Certifies the asking node's key anew. Answered by any voter that holds the cluster's authority.
+    Renew {
+        /// As `NodeCredential::renewal_request` makes it.
+        request: Vec<u8>,
+    },
+    /// Which nodes are trusted no more. Answered by any voter.
+    Revoked,
 }
 
 /// Longest wait of one [`Request::WaitWork`].
@@ -142,6 +152,79 @@ pub enum Response {
         progress: MemberProgress,
         /// Log index of the members as they are now.
         members_index: Option<LogIndex>,
+    },
+    /// The answer to [`Request::Renew`].
+    Renewed {
+        /// As DER.
+        certificate: Vec<u8>,
+    },
+    /// The answer to [`Request::Revoked`].
+    Revoked {
+        /// At most `REVOCATIONS_MAX`.
+        nodes: Vec<NodeId>,
+    },
+}
+
+/// The only version of [`JoinRequest`] so far.
+const JOIN_VERSION: u16 = 1;
+
+/// What a machine without a certificate says at a voter's door.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// The cluster it wants to be in.
+    pub cluster: ClusterId,
+    /// With this token.
+    pub token: JoinTokenId,
+    /// And its secret.
+    pub secret: TokenSecret,
+    /// As this node.
+    pub node: NodeId,
+    /// With this key, as `NodeKey::request` makes it.
+    pub request: Vec<u8>,
+}
+
+impl JoinRequest {
+    /// Its bytes, behind the version.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        riftmesh_base::encode(&(JOIN_VERSION, self))
+    }
+
+    /// Reads what [`JoinRequest::to_bytes`] wrote; the version before anything else.
+    ///
+    /// # Errors
+    /// The reason, for both sides.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let malformed = |error: &dyn std::fmt::Display| format!("malformed request: {error}");
+        let (version, rest) =
+            postcard::take_from_bytes::<u16>(bytes).map_err(|error| malformed(&error))?;
+        if version != JOIN_VERSION {
+            return Err(format!(
+                "request of version {version}: this build answers version {JOIN_VERSION}; upgrade the older one"
+            ));
+        }
+        riftmesh_base::decode(rest).map_err(|error| malformed(&error))
+    }
+}
+
+/// The answer to a [`JoinRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JoinReply {
+    /// Welcome.
+    Certified {
+        /// The node's certificate, as DER.
+        certificate: Vec<u8>,
+        /// That of the authority that issued it.
+        authority: Vec<u8>,
+    },
+    /// No, and asking again will not help.
+    No {
+        /// Why.
+        reason: String,
+    },
+    /// Not now; ask again, or another voter.
+    Later {
+        /// Why.
+        reason: String,
     },
 }
 

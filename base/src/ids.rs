@@ -111,6 +111,10 @@ hex_id!(
     /// A node: one data directory, for as long as it exists. Never reused; a wiped disk is a new node.
     NodeId, "node id"
 );
+hex_id!(
+    /// A join token, which lets machines into a cluster. Not a secret; what goes with it in the token's text is.
+    JoinTokenId, "join token id"
+);
 decimal_id!(
     /// A job in the replicated queue. Rises in submission order within a cluster.
     JobId, "job id", "j"

@@ -6,13 +6,15 @@
 pub mod codec;
 pub mod ids;
 pub mod limits;
+pub mod role;
 pub mod seed;
 pub mod time;
 
 pub use codec::{DecodeError, decode, encode};
 pub use ids::{
-    BlobHash, ClusterId, ConfigurationName, JobId, LogIndex, NodeId, ParseIdError, SessionId, Term,
-    Token,
+    BlobHash, ClusterId, ConfigurationName, JobId, JoinTokenId, LogIndex, NodeId, ParseIdError,
+    SessionId, Term, Token,
 };
+pub use role::Role;
 pub use seed::Seed;
 pub use time::{Clock, Millis, SystemClock};

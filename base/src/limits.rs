@@ -49,6 +49,11 @@ pub const SESSION_SILENCE_WITH_EVIDENCE: Millis = Millis(8_000);
 /// A leader advances cluster time by at most this per turn of its loop (DISTRIBUTED rule 2).
 pub const CLOCK_STEP_MAX: Millis = Millis(1_000);
 
+/// A node's certificate is valid this long, and renewed at half of it.
+pub const CERTIFICATE_LIFE: Millis = Millis::from_secs(7 * 24 * 3_600);
+/// Largest request of a node that asks to be let in, and largest answer to it.
+pub const JOIN_BYTES_MAX: usize = 8 << 10;
+
 const _: () = assert!(
     SESSION_TTL.0 >= 5 * KEEPALIVE_EVERY.0,
     "a session survives several lost keep-alives"

@@ -100,7 +100,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// Milliseconds since the Unix epoch, for file names, certificates and people. Never for decisions.
+/// Milliseconds since the Unix epoch, for file names, people, and the lives of certificates and join tokens. Never for
+/// other decisions.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the wall clock"

@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::job::wire::{Assignment, ChildLine, Made};
+use crate::node::JOIN_VARIABLE;
 
 /// Longest line a child may print; one that prints more is broken.
 const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -55,6 +56,8 @@ impl JobChild {
     pub async fn start(exe: &PathBuf, assignment: &Assignment) -> anyhow::Result<Self> {
         let mut process = Command::new(exe)
             .args(["job", "exec"])
+            // Jobs have no business with it.
+            .env_remove(JOIN_VARIABLE)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -2,6 +2,7 @@
 //! the same values.
 
 mod ask;
+mod cert;
 mod cluster;
 mod config;
 mod data;
@@ -25,6 +26,7 @@ mod records;
 mod report;
 mod rules;
 mod snapshot;
+mod token;
 mod up;
 
 use clap::{Args, Parser, Subcommand};
@@ -91,6 +93,12 @@ enum Command {
     /// Look into the directory of a stopped node
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
+    /// Tokens with which machines join
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Certificates, and who is trusted no more
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
     /// Check the rules, count moves, draw positions
     #[command(subcommand)]
     Rules(rules::RulesCommand),
@@ -189,6 +197,8 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Recover(args) => snapshot::recover(&args),
         Command::Events(command) => events::run(&command),
         Command::Inspect(command) => inspect::run(&command),
+        Command::Token(command) => token::run(command),
+        Command::Cert(command) => cert::run(command),
         Command::Rules(command) => rules::run(&command),
         Command::Play(args) => play::run(&args),
         Command::Selfplay(args) => local::selfplay::run(&args),

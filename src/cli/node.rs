@@ -1,15 +1,21 @@
 //! `node run`: one node in the foreground.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
-use riftmesh_base::{ConfigurationName, Seed};
-use riftmesh_statemachine::roster::Role;
+use riftmesh_base::limits::NODE_NAME_BYTES_MAX;
+use riftmesh_base::{ConfigurationName, Role, Seed};
+use riftmesh_transport::JoinToken;
+use zeroize::Zeroizing;
 
 use super::Exit;
 use crate::chores::settings::{LoopSettings, Preset};
-use crate::node::NodeConfig;
+use crate::node::{JOIN_VARIABLE, NodeConfig};
 
 /// The `node` family.
 #[derive(Debug, Subcommand)]
@@ -25,35 +31,42 @@ Three machines, by hand:
   riftmesh node run --dir data --name a --credential cluster.credential --listen 10.0.0.1:7700 \\
       --seeds 10.0.0.1:7700,10.0.0.2:7700,10.0.0.3:7700 --bootstrap-expect 3 --slots 4
 and the same on the other two with their own --name and --listen.
-A machine that only works: --role worker with the same --seeds and --credential.";
+A machine that only works, which never sees the credential:
+  riftmesh token create                                on a voter; prints a token
+  riftmesh node run --join TOKEN --seeds 10.0.0.1:7700,10.0.0.2:7700,10.0.0.3:7700
+Once it is in, the same command without --join starts it again.";
 
 /// Options of `node run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Data directory; made when missing. The node's identity lives in it
-    #[arg(long)]
+    #[arg(long, default_value = "riftmesh-node")]
     dir: PathBuf,
-    /// Name for people
+    /// Name for people. Default: the machine's name
     #[arg(long)]
-    name: String,
-    /// Where to listen for other nodes (QUIC, UDP); other nodes must be able to reach this address
-    #[arg(long, default_value = "127.0.0.1:7700")]
-    listen: SocketAddr,
+    name: Option<String>,
+    /// Where to listen for other nodes (QUIC, UDP); other nodes must be able to reach this address. Default: port 7700 of
+    /// the address from which this machine reaches the first seed
+    #[arg(long)]
+    listen: Option<SocketAddr>,
     /// Where to answer people and programs (HTTP, TCP). Keep it on loopback: it asks for no password
     #[arg(long, default_value = "127.0.0.1:7700")]
     http: SocketAddr,
-    /// What the node is for
-    #[arg(long, value_enum, default_value_t = RoleArg::Voter)]
-    role: RoleArg,
+    /// What the node is for. Default: voter with --credential, worker without
+    #[arg(long, value_enum)]
+    role: Option<RoleArg>,
     /// QUIC addresses of nodes to meet, the same list on every node
     #[arg(long, value_delimiter = ',', required = true)]
     seeds: Vec<SocketAddr>,
     /// Form a new cluster when exactly this many empty voters have met; give the same number on each voter
     #[arg(long)]
     bootstrap_expect: Option<u16>,
-    /// The cluster's credential, from `riftmesh cluster create`
-    #[arg(long)]
-    credential: PathBuf,
+    /// The cluster's credential, from `riftmesh cluster create`; for machines that are trusted with it, voters above all
+    #[arg(long, conflicts_with = "join")]
+    credential: Option<PathBuf>,
+    /// A join token from `riftmesh token create`, or @FILE with one in it; needed until the node has joined
+    #[arg(long, env = JOIN_VARIABLE, hide_env_values = true)]
+    join: Option<Unprinted>,
     /// Jobs this node runs at once (a slot is a core); 0 runs none. Default: the cores of a worker, 0 on a voter
     #[arg(long)]
     slots: Option<u16>,
@@ -89,6 +102,55 @@ pub enum RoleArg {
     Worker,
 }
 
+/// A token, or where it is, as it was typed: kept out of whatever is printed.
+#[derive(Clone)]
+struct Unprinted(String);
+
+impl fmt::Debug for Unprinted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
+impl From<&str> for Unprinted {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl Unprinted {
+    fn token(&self) -> anyhow::Result<JoinToken> {
+        let Some(path) = self.0.strip_prefix('@') else {
+            return self.0.parse().context("--join");
+        };
+        let file = File::open(path).with_context(|| format!("--join: cannot open {path}"))?;
+        let mut text = Zeroizing::new(String::new());
+        file.take(TOKEN_FILE_BYTES_MAX)
+            .read_to_string(&mut text)
+            .with_context(|| format!("--join: cannot read {path}"))?;
+        text.parse().with_context(|| format!("--join: {path}"))
+    }
+}
+
+/// Longest file looked at for a token.
+const TOKEN_FILE_BYTES_MAX: u64 = 4 << 10;
+/// The port of nodes that were given none.
+const PORT: u16 = 7700;
+
+/// The address from which this machine reaches `seed`, as its routes say. Nothing is sent.
+fn towards(seed: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let any: SocketAddr = match seed {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let address = UdpSocket::bind(any).and_then(|socket| {
+        socket.connect(seed)?;
+        socket.local_addr()
+    });
+    let address = address.with_context(|| format!("no way to {seed}: give --listen"))?;
+    Ok(SocketAddr::new(address.ip(), PORT))
+}
+
 /// Runs a `node` command.
 pub fn run(command: NodeCommand) -> anyhow::Result<Exit> {
     let NodeCommand::Run(args) = command;
@@ -99,15 +161,22 @@ pub fn run(command: NodeCommand) -> anyhow::Result<Exit> {
 
 impl RunArgs {
     fn check(self) -> anyhow::Result<NodeConfig> {
-        let role = match self.role {
-            RoleArg::Voter => Role::Voter,
-            RoleArg::Worker => Role::Worker,
+        let role = match (self.role, &self.credential) {
+            (Some(RoleArg::Voter), _) | (None, Some(_)) => Role::Voter,
+            (Some(RoleArg::Worker), _) | (None, None) => Role::Worker,
         };
-        let name_max = riftmesh_base::limits::NODE_NAME_BYTES_MAX;
+        let name = self.name.or_else(|| sysinfo::System::host_name().ok());
+        let name = name.context("this machine has no name: give --name")?;
         anyhow::ensure!(
-            (1..=name_max).contains(&self.name.len()),
-            "--name takes 1 to {name_max} bytes"
+            (1..=NODE_NAME_BYTES_MAX).contains(&name.len()),
+            "--name takes 1 to {NODE_NAME_BYTES_MAX} bytes"
         );
+        let listen = match (self.listen, self.seeds.first()) {
+            (Some(listen), _) => listen,
+            (None, Some(seed)) => towards(*seed)?,
+            (None, None) => anyhow::bail!("--seeds is empty"),
+        };
+        let join = self.join.map(|join| join.token()).transpose()?;
         anyhow::ensure!(
             role == Role::Voter || self.bootstrap_expect.is_none(),
             "--bootstrap-expect is for voters: a worker joins the cluster that its seeds form"
@@ -123,13 +192,14 @@ impl RunArgs {
             .collect();
         Ok(NodeConfig {
             dir: self.dir,
-            name: self.name,
-            listen: self.listen,
+            name,
+            listen,
             http: self.http,
             role,
             seeds: self.seeds,
             bootstrap_expect: self.bootstrap_expect,
             credential: self.credential,
+            join,
             slots,
             cuda: self.cuda,
             gpu_memory_mib: self.gpu_memory_mib,

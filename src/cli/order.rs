@@ -3,6 +3,7 @@
 use super::ask::{AskError, Asker};
 use super::output::{data, json, talk};
 use super::{AskArgs, Exit};
+use crate::answers::Envelope;
 use crate::orders::{Order, OrderAnswer, OrderRequest};
 
 /// Has `order` carried out and prints what `words` makes of the answer.
@@ -14,11 +15,7 @@ pub fn order(
     order: Order,
     words: impl FnOnce(&OrderAnswer) -> String,
 ) -> anyhow::Result<Exit> {
-    let request = OrderRequest {
-        client: rand::random(),
-        order,
-    };
-    match Asker::new(&ask.addr).post::<OrderAnswer>("/v1/orders", &request) {
+    match place(ask, order) {
         Ok(envelope) if ask.json => json(&envelope).map(|()| Exit::Ok),
         Ok(envelope) => {
             data(&words(&envelope.answer));
@@ -26,6 +23,18 @@ pub fn order(
         }
         Err(error) => Ok(failed(&error)),
     }
+}
+
+/// Has `order` carried out.
+///
+/// # Errors
+/// See [`AskError`].
+pub fn place(ask: &AskArgs, order: Order) -> Result<Envelope<OrderAnswer>, AskError> {
+    let request = OrderRequest {
+        client: rand::random(),
+        order,
+    };
+    Asker::new(&ask.addr).post("/v1/orders", &request)
 }
 
 /// The answer in the cluster's own words.

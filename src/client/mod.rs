@@ -10,7 +10,7 @@ use bytes::Bytes;
 use riftmesh_base::{BlobHash, ConfigurationName, Millis, NodeId};
 use riftmesh_statemachine::command::{Body, Command, Origin};
 use riftmesh_statemachine::reply::{Refusal, Reply};
-use riftmesh_transport::link::{BoxFuture, CallError, Lane, SharedLink, Target};
+use riftmesh_transport::link::{BoxFuture, CallError, Lane, Peer, SharedLink, Target};
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -27,8 +27,17 @@ const PAUSE_MAX: Duration = Duration::from_millis(1_000);
 
 /// Answers requests in this very process, when this node is a voter itself.
 pub trait LocalService: Send + Sync + 'static {
-    /// As if it had come over the network.
-    fn handle(&self, request: Request) -> BoxFuture<'_, Response>;
+    /// Answers this node itself, or another over the network.
+    fn handle(&self, caller: Caller, request: Request) -> BoxFuture<'_, Response>;
+}
+
+/// Who asks a [`LocalService`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// The node that answers.
+    Own,
+    /// Another node, as its certificate names it.
+    Peer(Peer),
 }
 
 /// Knows which voters there are.
@@ -257,7 +266,7 @@ impl Client {
             .as_ref()
             .filter(|(node, _)| Some(*node) == target.node)
         {
-            return match timeout_at(end, service.handle(request.clone())).await {
+            return match timeout_at(end, service.handle(Caller::Own, request.clone())).await {
                 Ok(response) => Attempt::Answer(response),
                 Err(_) => Attempt::Lost("this node did not answer itself in time".to_owned()),
             };

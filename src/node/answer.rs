@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use riftmesh_base::{JobId, NodeId};
+use riftmesh_base::{JobId, Millis, NodeId};
 use riftmesh_raft::{RaftNode, RaftStatus};
 use riftmesh_statemachine::job::{JobKind, JobPhase, JobRecord};
 use riftmesh_statemachine::lock::LockRecord;
@@ -12,11 +12,12 @@ use riftmesh_statemachine::query::{ConfigurationView, JobFilter, RosterRow, Stat
 use riftmesh_statemachine::setting::{SettingChange, SettingRecord};
 use riftmesh_transport::link::BoxFuture;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::http::{AnswerError, to_json};
 use super::mesh::SharedMesh;
 use super::progress;
-use crate::answers::{Envelope, ModelAnswer, Query, RaftAnswer, ReadMode};
+use crate::answers::{CertificatesAnswer, Envelope, ModelAnswer, Query, RaftAnswer, ReadMode};
 use crate::blobs::BlobAccess;
 use crate::node::cluster_view;
 
@@ -29,6 +30,8 @@ pub struct Answers {
     pub(super) raft: RaftNode,
     pub(super) mesh: SharedMesh,
     pub(super) blobs: Arc<BlobAccess>,
+    /// When this node's certificate expires, in milliseconds since the Unix epoch.
+    pub(super) expires: watch::Receiver<Millis>,
 }
 
 /// Everything an answer may need, copied out of the state at one index.
@@ -43,6 +46,8 @@ pub struct StateFacts {
     pub running: Vec<JobRecord>,
     /// The match reported last, of each configuration.
     pub matches: Vec<JobRecord>,
+    /// When certificates expire, this node's own among them.
+    pub expiries: Vec<(NodeId, Millis)>,
 }
 
 impl Answers {
@@ -112,6 +117,12 @@ impl Answers {
                 self.wrap(&status, confirmed, answer)
             }
             Query::Lineage(wanted) => self.wrap(&status, confirmed, self.lineage(&wanted)?),
+            Query::Tokens => self.wrap(
+                &status,
+                confirmed,
+                self.raft.read(|_, state| state.join_tokens()),
+            ),
+            Query::Certificates => self.wrap(&status, confirmed, self.certificates()),
         }
     }
 
@@ -122,6 +133,13 @@ impl Answers {
             Some((member.node.to_string(), name))
         });
         named.collect()
+    }
+
+    fn certificates(&self) -> CertificatesAnswer {
+        self.raft.read(|_, state| CertificatesAnswer {
+            certificates: state.certificates().cloned().collect(),
+            revoked: state.revocations().cloned().collect(),
+        })
     }
 
     fn locks(&self) -> Vec<LockRecord> {
@@ -178,6 +196,7 @@ impl Answers {
     }
 
     fn facts(&self) -> StateFacts {
+        let own = (self.raft.node(), *self.expires.borrow());
         self.raft.read(|_, state| {
             let of = |phase, kind, limit| {
                 let filter = JobFilter {
@@ -197,6 +216,11 @@ impl Answers {
                     .collect(),
                 running: of(JobPhase::Leased, None, 64),
                 matches: of(JobPhase::Done, Some(JobKind::Evaluate), 16),
+                expiries: state
+                    .certificates()
+                    .map(|known| (known.node, known.expires))
+                    .chain([own])
+                    .collect(),
             }
         })
     }

@@ -1,5 +1,8 @@
 //! Leader, quorum, members and health: pure functions from facts to answers.
 
+use riftmesh_base::limits::CERTIFICATE_LIFE;
+use riftmesh_base::time::wall_clock;
+use riftmesh_base::{Millis, NodeId};
 use riftmesh_raft::RaftStatus;
 use riftmesh_statemachine::job::JobPhase;
 use riftmesh_statemachine::query::{RosterRow, StateSummary};
@@ -11,6 +14,9 @@ use crate::answers::{
     Health, JobCounts, LeaderAnswer, MemberAnswer, QuorumAnswer, StatusAnswer, VoterAnswer,
 };
 use crate::blobs::BlobAccess;
+
+/// A certificate with less time left than this should have been renewed at half of its life.
+const EXPIRY_WARNING: Millis = Millis(CERTIFICATE_LIFE.0 / 4);
 
 /// `leader`
 pub fn leader(roster: &[RosterRow], status: &RaftStatus, confirmed: bool) -> LeaderAnswer {
@@ -129,7 +135,8 @@ pub fn status(
 ) -> StatusAnswer {
     let quorum = quorum(&facts.roster, status, confirmed, mesh);
     let members = members(&facts.roster, mesh);
-    let problems = problems(&quorum, &members, &facts.summary, status);
+    let mut problems = problems(&quorum, &members, &facts.summary, status);
+    problems.extend(expiring(&facts.expiries, &members, wall_clock()));
     let health = match (confirmed, problems.is_empty()) {
         (false, _) => Health::NoQuorum,
         (true, false) => Health::Degraded,
@@ -162,6 +169,23 @@ fn counts(summary: &StateSummary) -> JobCounts {
         done: of(JobPhase::Done),
         dead: of(JobPhase::Dead),
     }
+}
+
+/// Certificates of members that should have been renewed long ago.
+fn expiring(expiries: &[(NodeId, Millis)], members: &[MemberAnswer], now: Millis) -> Vec<String> {
+    let late = expiries.iter().filter_map(|(node, expires)| {
+        let member = members.iter().find(|member| member.node == *node)?;
+        let left = expires.since(now);
+        (left < EXPIRY_WARNING).then(|| {
+            let name = &member.name;
+            if left == Millis(0) {
+                format!("the certificate of {name} ({node}) has expired: it needs a new join token")
+            } else {
+                format!("the certificate of {name} ({node}) expires in {left} and was not renewed")
+            }
+        })
+    });
+    late.collect()
 }
 
 fn problems(

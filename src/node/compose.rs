@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use rand::RngExt;
-use riftmesh_base::{ClusterId, Millis, NodeId, time::wall_clock};
+use riftmesh_base::{ClusterId, NodeId};
 use riftmesh_membership::{
     AdvertisedRole, GenerationFile, Membership, MembershipSettings, NodeMetadata,
 };
@@ -22,16 +22,14 @@ use super::clients::ClientFactory;
 use super::events::Watchers;
 use super::gossip::Gossip;
 use super::handler::{NoVoter, NodeHandler};
-use super::http::{self, Answerer, Edge};
+use super::http::{self, Answerer, CertificateDesk, Edge};
 use super::matches::Desk;
 use super::mesh::SharedMesh;
 use super::relay::Relay;
+use super::trust::{self, CertificateKeeper, Issuer, follow_voters};
 use crate::agent::{AgentConfig, WorkerAgent};
 use crate::blobs::BlobAccess;
 use crate::client::LocalService;
-
-/// A node's certificate lives this long and is renewed at half of it.
-const CERTIFICATE_LIFE: Millis = Millis::from_secs(30 * 24 * 3_600);
 
 /// A running node.
 pub struct Node {
@@ -51,6 +49,10 @@ pub(super) struct Parts {
     pub node: NodeId,
     pub cluster: ClusterId,
     pub link: SharedLink,
+    pub quic: Arc<QuicLink>,
+    /// The cluster's, if this node was given it.
+    pub authority: Option<Arc<ClusterAuthority>>,
+    pub keeper: Arc<CertificateKeeper>,
     pub membership: Membership,
     pub mesh: SharedMesh,
     pub blobs: Arc<BlobAccess>,
@@ -70,15 +72,11 @@ pub async fn start(
     stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<Node> {
     let mut data = DataDir::open(&config.dir, || NodeId(rand::rng().random()))?;
-    let authority = ClusterAuthority::read(&config.credential)
-        .context("the cluster's credential (--credential)")?;
-    data.join_cluster(authority.cluster())?;
-    let node = data.node();
-    let credential = authority.issue(node, CERTIFICATE_LIFE, wall_clock())?;
-    let quic =
-        QuicLink::bind(config.listen, &credential, QuicSettings::default()).context("--listen")?;
-    tokio::spawn(renew(Arc::clone(&quic), authority, node));
-    let link: SharedLink = quic;
+    let identity = trust::obtain(&config, &mut data).await?;
+    let (node, authority) = (data.node(), identity.authority.clone());
+    let quic = QuicLink::bind(config.listen, &identity.credential, QuicSettings::default())
+        .context("--listen")?;
+    let link: SharedLink = Arc::clone(&quic) as SharedLink;
     let store = Arc::new(BlobStore::open(&data.blobs())?);
     let blobs = Arc::new(BlobAccess::new(store, Arc::clone(&link), node));
     let listener = work.spawn(http::bind(config.http)).await??;
@@ -92,6 +90,23 @@ pub async fn start(
         .map(drop)
         .context("the mesh did not start")?;
     let mesh: SharedMesh = Arc::new(Gossip::new(membership.clone()));
+    let keeper = {
+        let asking = ClientFactory {
+            node,
+            mesh: Arc::clone(&mesh),
+            link: Arc::clone(&link),
+            seeds: config.seeds.clone(),
+            own: None,
+        };
+        let (name, client) = (config.name.clone(), Arc::new(asking.make()));
+        Arc::new(CertificateKeeper::new(
+            name,
+            identity,
+            Arc::clone(&quic),
+            client,
+        ))
+    };
+    tokio::spawn(Arc::clone(&keeper).run());
     let cluster = data.cluster().context("the directory has no cluster")?;
     tracing::info!(%node, name = config.name, %cluster, listen = %config.listen, http = %config.http, "starting");
     let parts = Parts {
@@ -99,6 +114,9 @@ pub async fn start(
         node,
         cluster,
         link: Arc::clone(&link),
+        quic,
+        authority,
+        keeper,
         membership: membership.clone(),
         mesh,
         blobs,
@@ -168,20 +186,6 @@ fn start_membership(
     )?)
 }
 
-/// Renews the node's certificate for as long as the node runs.
-async fn renew(link: Arc<QuicLink>, authority: ClusterAuthority, node: NodeId) {
-    loop {
-        tokio::time::sleep(CERTIFICATE_LIFE.duration() / 2).await;
-        let renewed = authority
-            .issue(node, CERTIFICATE_LIFE, wall_clock())
-            .and_then(|credential| link.renew(&credential));
-        match renewed {
-            Ok(()) => tracing::info!("certificate renewed"),
-            Err(error) => tracing::error!(%error, "the certificate could not be renewed"),
-        }
-    }
-}
-
 /// A task that ends by itself once the node is told to stop.
 pub(super) type Task = JoinHandle<anyhow::Result<()>>;
 
@@ -195,8 +199,14 @@ pub(super) struct Started {
 
 impl Parts {
     fn worker(&self) -> Started {
-        self.serve(None, Arc::new(NoVoter));
+        self.serve(None, Arc::new(NoVoter), None);
         let clients = self.clients(None);
+        let (client, quic) = (clients.make(), Arc::clone(&self.quic));
+        let revoked = follow_voters(client, quic, self.stopping.clone());
+        let revoked = self.work.spawn(async move {
+            revoked.await;
+            Ok(())
+        });
         let relay = Relay {
             node: self.node,
             name: self.config.name.clone(),
@@ -208,17 +218,23 @@ impl Parts {
             raft: None,
             clients,
             edge,
-            tasks: Vec::new(),
+            tasks: vec![revoked],
         }
     }
 
     /// Begins to answer peers.
-    pub(super) fn serve(&self, raft: Option<RaftNode>, service: Arc<dyn LocalService>) {
+    pub(super) fn serve(
+        &self,
+        raft: Option<RaftNode>,
+        service: Arc<dyn LocalService>,
+        issuer: Option<Arc<Issuer>>,
+    ) {
         let handler = NodeHandler {
             raft,
             service,
             membership: self.membership.clone(),
             blobs: Arc::clone(&self.blobs),
+            issuer,
         };
         self.link.serve(Arc::new(handler));
     }
@@ -236,6 +252,7 @@ impl Parts {
         Edge {
             answerer,
             desk: Arc::new(desk),
+            certificates: Arc::clone(&self.keeper) as Arc<dyn CertificateDesk>,
         }
     }
 

@@ -7,17 +7,18 @@ use bytes::Bytes;
 use riftmesh_base::{BlobHash, Term};
 use riftmesh_membership::Membership;
 use riftmesh_raft::RaftNode;
-use riftmesh_transport::link::{BoxFuture, Handler, Lane, Peer, Refused};
+use riftmesh_transport::link::{BoxFuture, Doorkeeper, Handler, Lane, Peer, Refused};
 
+use super::trust::Issuer;
 use crate::blobs::BlobAccess;
-use crate::client::LocalService;
+use crate::client::{Caller, LocalService};
 use crate::protocol::{Request, Response};
 
 /// Answers client calls on a node that does not vote.
 pub struct NoVoter;
 
 impl LocalService for NoVoter {
-    fn handle(&self, _request: Request) -> BoxFuture<'_, Response> {
+    fn handle(&self, _caller: Caller, _request: Request) -> BoxFuture<'_, Response> {
         let response = Response::NotLeader {
             hint: None,
             term: Term(0),
@@ -32,6 +33,8 @@ pub struct NodeHandler {
     pub service: Arc<dyn LocalService>,
     pub membership: Membership,
     pub blobs: Arc<BlobAccess>,
+    /// Lets strangers in, on nodes that can.
+    pub issuer: Option<Arc<Issuer>>,
 }
 
 impl Handler for NodeHandler {
@@ -51,7 +54,10 @@ impl Handler for NodeHandler {
                 Lane::Client => {
                     let request: Request = riftmesh_base::decode(&request)
                         .map_err(|error| Refused(format!("malformed request: {error}")))?;
-                    Ok(riftmesh_base::encode(&self.service.handle(request).await).into())
+                    Ok(riftmesh_base::encode(
+                        &self.service.handle(Caller::Peer(from), request).await,
+                    )
+                    .into())
                 }
             }
         })
@@ -63,5 +69,11 @@ impl Handler for NodeHandler {
 
     fn blob(&self, _from: Peer, hash: BlobHash) -> Option<PathBuf> {
         self.blobs.local(&hash)
+    }
+
+    fn door(&self) -> Option<&dyn Doorkeeper> {
+        self.issuer
+            .as_deref()
+            .map(|issuer| issuer as &dyn Doorkeeper)
     }
 }

@@ -48,6 +48,14 @@ pub trait MatchDesk: Send + Sync + 'static {
     fn saved_snapshot(&self) -> BoxFuture<'_, Result<Vec<u8>, AnswerError>>;
 }
 
+/// Knows the node's own certificate.
+pub trait CertificateDesk: Send + Sync + 'static {
+    /// The present one; the answer is a `CertificateAnswer`.
+    fn show(&self) -> BoxFuture<'_, Result<String, AnswerError>>;
+    /// Renews it now; the answer is the new one.
+    fn renew(&self) -> BoxFuture<'_, Result<String, AnswerError>>;
+}
+
 /// The parts of a node behind its HTTP edge.
 #[derive(Clone)]
 pub struct Edge {
@@ -55,6 +63,8 @@ pub struct Edge {
     pub answerer: Arc<dyn Answerer>,
     /// Takes matches.
     pub desk: Arc<dyn MatchDesk>,
+    /// Knows the node's certificate.
+    pub certificates: Arc<dyn CertificateDesk>,
 }
 
 /// Why there is no answer.
@@ -137,6 +147,13 @@ fn router(node: Edge) -> Router {
         .route("/v1/raft", get(|node: Node| fixed(node, Query::Raft)))
         .route("/v1/raft/members", post(change_members))
         .route("/v1/raft/snapshot", post(snapshot).get(saved_snapshot))
+        .route("/v1/tokens", get(|node: Node| fixed(node, Query::Tokens)))
+        .route(
+            "/v1/certificates",
+            get(|node: Node| fixed(node, Query::Certificates)),
+        )
+        .route("/v1/certificate", get(own_certificate))
+        .route("/v1/certificate/renew", post(renew_certificate))
         .with_state(node)
 }
 
@@ -246,6 +263,15 @@ async fn events(State(node): Node) -> Result<Response, AnswerError> {
 async fn saved_snapshot(State(node): Node) -> Result<Response, AnswerError> {
     let bytes = node.desk.saved_snapshot().await?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+async fn own_certificate(State(node): Node) -> Result<Response, AnswerError> {
+    Ok(json(node.certificates.show().await?))
+}
+
+/// The body is empty JSON: pages of other origins cannot send that.
+async fn renew_certificate(State(node): Node, Json(()): Json<()>) -> Result<Response, AnswerError> {
+    Ok(json(node.certificates.renew().await?))
 }
 
 async fn matches(

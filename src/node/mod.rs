@@ -17,6 +17,7 @@ pub mod mesh;
 mod progress;
 mod relay;
 mod replicate;
+mod trust;
 pub mod voter;
 mod voter_parts;
 
@@ -30,11 +31,14 @@ use anyhow::Context;
 use rand::RngExt;
 use riftmesh_base::{ClusterId, time::wall_clock};
 use riftmesh_statemachine::roster::Role;
-use riftmesh_transport::ClusterAuthority;
+use riftmesh_transport::{ClusterAuthority, JoinToken};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use crate::chores::settings::LoopSettings;
+
+/// The environment variable that a join token may come in. Job processes do not inherit it.
+pub const JOIN_VARIABLE: &str = "RIFTMESH_JOIN";
 
 /// How long a node's runtimes may take to end once everything was told to stop.
 const RUNTIME_END: Duration = Duration::from_secs(2);
@@ -56,8 +60,10 @@ pub struct NodeConfig {
     pub seeds: Vec<SocketAddr>,
     /// Form a cluster of exactly this many voters.
     pub bootstrap_expect: Option<u16>,
-    /// The cluster's credential.
-    pub credential: PathBuf,
+    /// The cluster's credential, on machines that are trusted with it.
+    pub credential: Option<PathBuf>,
+    /// A join token, for a first start without it.
+    pub join: Option<JoinToken>,
     /// Jobs at once.
     pub slots: u16,
     /// CUDA devices for jobs.

@@ -82,7 +82,9 @@ impl Relay {
             | Query::Settings
             | Query::SettingChanges(_)
             | Query::Lineage(_)
-            | Query::Raft => Err(AnswerError::Unavailable(format!(
+            | Query::Raft
+            | Query::Tokens
+            | Query::Certificates => Err(AnswerError::Unavailable(format!(
                 "no voter answers this node, and gossip does not know that: {why}"
             ))),
         }

@@ -1,7 +1,7 @@
 //! What a voter answers on the client lane.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use riftmesh_base::{
@@ -18,8 +18,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::Answers;
 use super::mesh::SharedMesh;
+use super::trust::{Issuer, permit};
 use crate::chores::sessions::SessionWatch;
-use crate::client::LocalService;
+use crate::client::{Caller, LocalService};
 use crate::protocol::{Holder, Located, Request, Response, WORK_WAIT_MAX};
 
 /// A command waits this long for its commit; the client repeats it after that.
@@ -45,6 +46,8 @@ pub struct VoterService {
     answers: Arc<Answers>,
     memory: Mutex<Option<LeaderMemory>>,
     introduction: Box<dyn Fn() -> SeedFact + Send + Sync>,
+    /// Set once, after the parts that need this service.
+    issuer: OnceLock<Arc<Issuer>>,
 }
 
 impl VoterService {
@@ -63,7 +66,36 @@ impl VoterService {
             answers,
             memory: Mutex::new(None),
             introduction,
+            issuer: OnceLock::new(),
         }
+    }
+
+    /// Renews certificates with `issuer` from now on. A second call changes nothing.
+    pub fn renew_with(&self, issuer: Arc<Issuer>) {
+        self.issuer.get_or_init(|| issuer);
+    }
+
+    async fn renew(&self, caller: Caller, request: &[u8]) -> Response {
+        match (caller, self.issuer.get()) {
+            (Caller::Peer(peer), Some(issuer)) => issuer.renew(peer, request).await,
+            (_, None) => Response::Overloaded {
+                retry_after: Millis::from_secs(1),
+            },
+            (Caller::Own, Some(_)) => Response::Invalid {
+                reason: "this node certifies itself".to_owned(),
+            },
+        }
+    }
+
+    /// Whether the caller may ask that; if not, why.
+    fn check(&self, caller: Caller, request: &Request) -> Result<(), String> {
+        let owner = |session| self.raft.read(|_, state| state.session_node(session));
+        permit(&caller, request, owner).inspect_err(|reason| {
+            if let Some(issuer) = self.issuer.get() {
+                issuer.refusals.note("not-permitted");
+            }
+            tracing::warn!(reason, "refused");
+        })
     }
 
     /// This leader's memory, made anew when the term is new. None on a node that does not lead.
@@ -246,8 +278,11 @@ impl VoterService {
 }
 
 impl LocalService for VoterService {
-    fn handle(&self, request: Request) -> BoxFuture<'_, Response> {
+    fn handle(&self, caller: Caller, request: Request) -> BoxFuture<'_, Response> {
         Box::pin(async move {
+            if let Err(reason) = self.check(caller, &request) {
+                return Response::Invalid { reason };
+            }
             match request {
                 Request::Propose(command) => self.propose(command).await,
                 Request::KeepAlive { session, held } => self.keep_alive(session, held).await,
@@ -271,6 +306,12 @@ impl LocalService for VoterService {
                     node: self.raft.node(),
                     known: LEVEL,
                     at: self.raft.read(|_, state| state.level()),
+                },
+                Request::Renew { request } => self.renew(caller, &request).await,
+                Request::Revoked => Response::Revoked {
+                    nodes: self
+                        .raft
+                        .read(|_, state| state.revocations().map(|known| known.node).collect()),
                 },
             }
         })

@@ -14,6 +14,7 @@ use super::bootstrap::{self, Introductions};
 use super::clients::ClientFactory;
 use super::compose::{Parts, Started, Task};
 use super::replicate;
+use super::trust::{Issuer, follow_state};
 use super::voter::VoterService;
 use crate::chores::Chores;
 use crate::client::deadlines;
@@ -40,6 +41,7 @@ impl Parts {
             raft: raft.clone(),
             mesh: Arc::clone(&self.mesh),
             blobs: Arc::clone(&self.blobs),
+            expires: self.keeper.expires(),
         });
         let introduction = {
             let (known, raft) = (Arc::clone(&known), raft.clone());
@@ -52,9 +54,13 @@ impl Parts {
             Arc::clone(&answers),
             introduction,
         ));
-        self.serve(Some(raft.clone()), service.clone());
-        self.watch_consensus(&raft, &known);
         let clients = self.clients(Some((service.clone(), raft.clone())));
+        let issuer = self.issuer(&raft, &clients);
+        if let Some(issuer) = &issuer {
+            service.renew_with(Arc::clone(issuer));
+        }
+        self.serve(Some(raft.clone()), service.clone(), issuer);
+        self.watch_consensus(&raft, &known);
         let tasks = self.voter_tasks(&raft, service, &clients);
         let edge = self.edge(answers, &clients);
         Ok(Started {
@@ -63,6 +69,17 @@ impl Parts {
             edge,
             tasks,
         })
+    }
+
+    /// Lets nodes in, if this one holds the cluster's authority.
+    fn issuer(&self, raft: &RaftNode, clients: &ClientFactory) -> Option<Arc<Issuer>> {
+        let authority = self.authority.clone()?;
+        Some(Arc::new(Issuer {
+            authority,
+            raft: raft.clone(),
+            client: Arc::new(clients.make()),
+            refusals: self.keeper.refusals(),
+        }))
     }
 
     fn introductions(&self) -> Arc<Introductions> {
@@ -95,12 +112,19 @@ impl Parts {
             Ok(())
         };
         let (mesh, blobs) = (Arc::clone(&self.mesh), Arc::clone(&self.blobs));
+        let followed = raft.clone();
         let (client, raft, stopping) = (clients.make(), raft.clone(), self.stopping.clone());
         let copies = async move {
             replicate::run(raft, mesh, blobs, client, stopping).await;
             Ok(())
         };
+        let revoked = follow_state(followed, Arc::clone(&self.quic), self.stopping.clone());
+        let revoked = async move {
+            revoked.await;
+            Ok(())
+        };
         vec![
+            self.work.spawn(revoked),
             self.work.spawn(chores),
             self.work.spawn(copies),
             self.work.spawn(self.admit(clients)),

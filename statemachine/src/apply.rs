@@ -158,6 +158,7 @@ impl State {
             } => self.open_session(turn, *node, *generation, offer),
             Body::SetTenant { tenant, share } => self.set_tenant(turn, tenant, *share),
             Body::UpgradeTo { level, advertised } => self.upgrade(turn, *level, advertised),
+            Body::Trust(verb) => self.change_trust(turn, verb),
         }
     }
 }

@@ -54,6 +54,17 @@ pub const SETTING_BYTES_MAX: usize = 4 << 10;
 /// Changes of settings kept in the history.
 pub const SETTING_CHANGES_KEPT: usize = 1_024;
 
+/// Join tokens.
+pub const TOKENS_MAX: usize = 256;
+/// Nodes one join token lets in.
+pub const TOKEN_USES_MAX: u32 = 1_000;
+/// Longest life of a join token.
+pub const TOKEN_LIFE_MAX: Millis = Millis::from_secs(30 * 24 * 3_600);
+/// Certificates issued to nodes that came with a token.
+pub const CERTIFICATES_MAX: usize = 4_096;
+/// Nodes that are trusted no more.
+pub const REVOCATIONS_MAX: usize = 4_096;
+
 /// The caps of the maps in the state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {

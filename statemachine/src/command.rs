@@ -12,6 +12,7 @@ use crate::lock::LockVerb;
 use crate::roster::NodeRecord;
 use crate::setting::SettingWrite;
 use crate::terms::{JobRequest, Offer, TenantShare};
+use crate::trust::TrustVerb;
 
 /// The only version of the command encoding so far. It rises when the meaning or the bytes of a command change, and
 /// old versions stay readable: entries replay the same for ever.
@@ -301,6 +302,8 @@ pub enum Body {
         /// Voters whose builds know it.
         advertised: Vec<NodeId>,
     },
+    /// Changes who may join and who is trusted.
+    Trust(TrustVerb),
 }
 
 /// Why a grant ended without the job's fault.

@@ -176,6 +176,7 @@ impl Display for Body {
                 Some(share) => write!(f, "give {tenant} {share}"),
                 None => write!(f, "take its share from {tenant}"),
             },
+            Self::Trust(verb) => verb.fmt(f),
         }
     }
 }
@@ -382,6 +383,7 @@ impl Display for Effect {
             Self::LevelRaised { level } => write!(f, "the cluster is at level {level}"),
             Self::TenantChanged { tenant } => write!(f, "tenant {tenant} has another share"),
             Self::JobRecurs { job, next } => write!(f, "{job} comes again as {next}"),
+            Self::Trust(event) => event.fmt(f),
         }
     }
 }

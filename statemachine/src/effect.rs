@@ -7,6 +7,7 @@ use riftmesh_base::{BlobHash, ClusterId, ConfigurationName, JobId, NodeId, Sessi
 use serde::{Deserialize, Serialize};
 
 use crate::command::Loss;
+use crate::trust::TrustEvent;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,4 +212,6 @@ pub enum Effect {
         /// The one that follows.
         next: JobId,
     },
+    /// Who may join or who is trusted changed.
+    Trust(TrustEvent),
 }

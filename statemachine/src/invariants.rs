@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use riftmesh_base::{BlobHash, ConfigurationName, JobId, LogIndex, NodeId, SessionId, Token};
+use riftmesh_base::{
+    BlobHash, ConfigurationName, JobId, JoinTokenId, LogIndex, NodeId, SessionId, Token,
+};
 
 use crate::bounds::CANCEL_GRACE;
 use crate::job::{DeviceNeed, JobRecord, JobState};
@@ -148,6 +150,12 @@ pub enum Violation {
     /// A setting is what its last change made it.
     #[error("setting `{0}` is not what its history says")]
     Setting(String),
+    /// A join token lets in as many nodes as it was made for.
+    #[error("join token {0} let in more nodes than it was made for")]
+    TokenOverspent(JoinTokenId),
+    /// A node that is trusted no more has no session.
+    #[error("node {0} was revoked and has a session")]
+    RevokedSession(NodeId),
     /// Every map has a cap.
     #[error("{what}: {found} entries, at most {max} are allowed")]
     Bound {
@@ -174,6 +182,7 @@ impl State {
         self.check_queue(&mut found);
         self.check_locks(&mut found);
         self.check_settings(&mut found);
+        self.check_trust(&mut found);
         if !self.matches.is_consistent() {
             found.push(Violation::MatchIndex);
         }

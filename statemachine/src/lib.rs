@@ -6,7 +6,8 @@
 //! Vocabulary: a *command* is asked, a *reply* answers it, an *effect* is a fact for watchers. A *grant* gives a *job*
 //! to a *session* under a fencing *token*; the *lease* is the grant as the state remembers it. A *loss* is the
 //! infrastructure's fault, a *failure* the job's. The *ledger* counts training data, the *registry* holds models. A
-//! *lock* is held under a token too, and a *setting* may ask for one.
+//! *lock* is held under a token too, and a *setting* may ask for one. A *join token* is something else: it lets a machine
+//! into the cluster.
 
 mod apply;
 pub mod bounds;
@@ -41,6 +42,8 @@ mod sprt;
 mod state;
 mod tenants;
 pub mod terms;
+mod tokens;
+pub mod trust;
 
 pub use bounds::Bounds;
 pub use command::{Batch, Body, Command, Loss, Origin};

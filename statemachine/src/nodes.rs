@@ -114,6 +114,9 @@ impl State {
 
     pub(crate) fn admit(&mut self, turn: &mut Turn, record: &NodeRecord) -> Result<Reply, Refusal> {
         check_record(record)?;
+        self.trust
+            .check_welcome(record.id)
+            .map_err(Refusal::NotWelcome)?;
         let nodes_max = self.head.bounds.nodes_max;
         if let Some(entry) = self.nodes.roster.get_mut(&record.id) {
             entry.record = record.clone();
@@ -187,6 +190,9 @@ impl State {
             )));
         }
         check_labels(&offer.labels)?;
+        self.trust
+            .check_welcome(node)
+            .map_err(Refusal::NotWelcome)?;
         let entry = self.node_mut(node)?;
         if generation < entry.generation {
             return Err(Refusal::Conflict(format!(
@@ -234,7 +240,7 @@ impl State {
     }
 
     /// Ends a session and loses its jobs, in the order of their ids.
-    fn end_session(&mut self, turn: &mut Turn, session: SessionId, reason: Loss) {
+    pub(crate) fn end_session(&mut self, turn: &mut Turn, session: SessionId, reason: Loss) {
         let Some(ended) = self.nodes.sessions.get(&session) else {
             return;
         };

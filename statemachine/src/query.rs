@@ -377,6 +377,12 @@ impl State {
         self.nodes.sessions.get(&session).map(session_view)
     }
 
+    /// Whose session it is.
+    pub fn session_node(&self, session: SessionId) -> Option<NodeId> {
+        let known = self.nodes.sessions.get(&session)?;
+        Some(known.record.node)
+    }
+
     /// Live sessions as opened, in the order of ids; a new leader gives each a full time to live.
     pub fn sessions(&self) -> impl Iterator<Item = &SessionRecord> {
         self.nodes.sessions.values().map(|session| &session.record)

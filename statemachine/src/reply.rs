@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::Grant;
 use crate::models::Verdict;
+use crate::trust::JoinFault;
 
 /// The answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,4 +113,7 @@ pub enum Refusal {
         /// Which lock.
         name: String,
     },
+    /// The node is not let in, not certified again, or trusted no more.
+    #[error(transparent)]
+    NotWelcome(JoinFault),
 }

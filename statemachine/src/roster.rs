@@ -1,28 +1,8 @@
 //! Nodes the cluster has admitted.
 
-use std::fmt;
-
+pub use riftmesh_base::Role;
 use riftmesh_base::{Millis, NodeId, SessionId};
 use serde::{Deserialize, Serialize};
-
-/// What a node is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Replicates the log and votes. It may run jobs too.
-    Voter,
-    /// Runs jobs.
-    Worker,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Voter => "voter",
-            Self::Worker => "worker",
-        })
-    }
-}
 
 /// A node in the roster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

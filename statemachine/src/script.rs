@@ -19,8 +19,10 @@
 //! holder aa n1
 //! lock NAME OWNER 30s | renew NAME 4.0 30s | unlock NAME 4.0
 //! set KEY [if=any|absent|REVISION] [by=AUTHOR] [under=NAME:4.0] to WORDS | unset KEY [if=...] [by=...] [under=...]
+//! token 1 secret=aa uses=N until=100s [wall=5s] [role=voter] | untoken 1 | join 1 n5 secret=aa key=cc wall=7s
+//! recertify n5 key=cc wall=9s | distrust n5 wall=9s WORDS
 //! show jobs | show nodes | show ledger CONFIG | show models CONFIG | show ratings CONFIG | show lineage CONFIG bb
-//! show locks | show settings | show tenants
+//! show locks | show settings | show tenants | show trust
 //! ```
 
 use riftmesh_base::{BlobHash, ConfigurationName, LogIndex, Millis};
@@ -32,6 +34,7 @@ use crate::state::State;
 
 mod parse;
 mod services;
+mod trust;
 mod work;
 
 use parse::{Words, parse_body, parse_time};
@@ -147,6 +150,7 @@ impl Script {
             "locks" => self.state.locks().map(ToString::to_string).collect(),
             "settings" => self.show_settings(),
             "tenants" => self.show_tenants(),
+            "trust" => trust::show(&self.state),
             other => return Err(format!("cannot show `{other}`")),
         };
         words.end()?;

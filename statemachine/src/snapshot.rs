@@ -18,10 +18,10 @@ use older::{NodesV1, QueueV1};
 
 const MAGIC: [u8; 4] = *b"RMst";
 /// Rises with the meaning or the bytes of a section. A build that knows several reads the older ones too.
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 /// In the order they follow each other, each with the first version that has it. An older image lacks the later ones,
 /// and what they would hold is empty: nothing that was known then could have filled them.
-const SECTIONS: [(&str, u16); 10] = [
+const SECTIONS: [(&str, u16); 11] = [
     ("head", 1),
     ("clients", 1),
     ("nodes", 1),
@@ -32,6 +32,7 @@ const SECTIONS: [(&str, u16); 10] = [
     ("settings", 2),
     ("tenants", 3),
     ("level", 3),
+    ("trust", 4),
 ];
 
 /// What the header says of a section.
@@ -95,6 +96,7 @@ impl State {
             encode(&self.settings),
             encode(&self.tenants),
             encode(&self.level),
+            encode(&self.trust),
         ];
         let headers = SECTIONS
             .iter()
@@ -150,6 +152,7 @@ impl State {
             settings: later_section(&mut headers, &mut rest)?,
             tenants: later_section(&mut headers, &mut rest)?,
             level: later_section(&mut headers, &mut rest)?,
+            trust: later_section(&mut headers, &mut rest)?,
         };
         if !rest.is_empty() {
             let left = format!("{} bytes left over behind the last one", rest.len());

@@ -17,6 +17,7 @@ use crate::queue::Queue;
 use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::tenants::Tenants;
+use crate::tokens::Trust;
 
 /// Everything the voters agree on.
 ///
@@ -35,6 +36,7 @@ pub struct State {
     pub(crate) settings: Settings,
     pub(crate) tenants: Tenants,
     pub(crate) level: Level,
+    pub(crate) trust: Trust,
 }
 
 /// The few values the rest hangs on.
@@ -97,6 +99,7 @@ impl State {
             settings: Settings::default(),
             tenants: Tenants::default(),
             level: Level::default(),
+            trust: Trust::default(),
         }
     }
 

@@ -11,7 +11,8 @@ use std::fs;
 use std::path::Path;
 
 use riftmesh_base::{
-    BlobHash, ClusterId, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId, Token,
+    BlobHash, ClusterId, ConfigurationName, JobId, JoinTokenId, LogIndex, Millis, NodeId,
+    SessionId, Token,
 };
 use riftmesh_statemachine::command::{BatchError, Body, COMMAND_VERSION, Loss, Origin};
 use riftmesh_statemachine::job::{
@@ -23,6 +24,7 @@ use riftmesh_statemachine::lock::{LockGuard, LockVerb};
 use riftmesh_statemachine::roster::{NodeRecord, Role};
 use riftmesh_statemachine::setting::{Expected, SettingWrite};
 use riftmesh_statemachine::terms::{AfterPolicy, JobRequest, KeyScope, Offer, TenantShare, Terms};
+use riftmesh_statemachine::trust::{NewToken, Spend, TrustVerb};
 use riftmesh_statemachine::{Batch, Command, Refusal, Reply, State};
 
 const NODE: NodeId = NodeId(0x1122_3344_5566_7788);
@@ -129,6 +131,7 @@ fn name(body: &Body) -> &'static str {
         Body::OpenWorker { .. } => "OpenWorker",
         Body::SetTenant { .. } => "SetTenant",
         Body::UpgradeTo { .. } => "UpgradeTo",
+        Body::Trust(_) => "Trust",
     }
 }
 
@@ -224,6 +227,7 @@ fn bodies() -> Vec<Body> {
     }
     bodies.extend(services());
     bodies.extend(work());
+    bodies.extend(trust());
     bodies
 }
 
@@ -327,6 +331,42 @@ fn work() -> Vec<Body> {
             advertised: vec![NODE],
         },
     ]
+}
+
+/// Who may join and who is trusted.
+fn trust() -> Vec<Body> {
+    let (id, at) = (
+        JoinTokenId(0xa1a2_a3a4_a5a6_a7a8),
+        Millis(1_800_000_000_000),
+    );
+    let (secret, key) = (BlobHash([0xe1; 32]), BlobHash([0xe2; 32]));
+    // Not the node of the other commands, which goes on living.
+    let node = NodeId(0x99);
+    let verbs = [
+        TrustVerb::CreateToken(NewToken {
+            id,
+            secret,
+            role: Role::Worker,
+            uses: 300,
+            expires: at + Millis::from_secs(3_600),
+            at,
+        }),
+        TrustVerb::SpendToken(Spend {
+            token: id,
+            secret,
+            node,
+            key,
+            at,
+        }),
+        TrustVerb::RenewCertificate { node, key, at },
+        TrustVerb::RevokeToken { id },
+        TrustVerb::RevokeCertificate {
+            node,
+            reason: "stolen".to_owned(),
+            at,
+        },
+    ];
+    verbs.map(Body::Trust).into_iter().collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

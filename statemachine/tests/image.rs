@@ -38,7 +38,10 @@ open n2 gen=1 slots=4 mem=24000 labels=big+quiet cuda
 submit train hex8_2p tenant=red labels=big mem=8000 cuda x=2 every=60s key=cron scope=tenant
 submit evaluate square8_2p tenant=blue after=j3 await=over
 claim s3 2
-upgrade 2 n1";
+upgrade 2 n1
+token 1 secret=aa uses=3 until=3600s ; token 2 secret=bb until=60s
+join 1 n6 secret=aa key=c6 wall=5s ; join 1 n7 secret=aa key=c7 wall=5s
+untoken 2 ; distrust n7 wall=9s stolen";
 
 fn lived() -> State {
     told_until("")
@@ -83,7 +86,12 @@ proptest! {
 }
 
 /// Every version of the image with the line of the story that it could not have known yet, empty for the present one.
-const VERSIONS: [(u8, &str); 3] = [(1, "lock exporter"), (2, "share red"), (3, "")];
+const VERSIONS: [(u8, &str); 4] = [
+    (1, "lock exporter"),
+    (2, "share red"),
+    (3, "token 1"),
+    (4, ""),
+];
 
 /// The image of a version as the build wrote it that had this version, in hexadecimal digits.
 fn fixture(version: u8) -> PathBuf {

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -35,7 +36,7 @@ impl Cluster {
     pub fn new() -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
-            port: free_ports(),
+            port: free_ports(PORTS),
             up: None,
             added: None,
         }
@@ -313,15 +314,17 @@ fn parent_of(process: Process) -> Option<Process> {
     line.trim().parse().ok().map(Process)
 }
 
-/// The first of `PORTS` ports that are free for both protocols now.
-fn free_ports() -> u16 {
+/// The first of `count` ports that are free for both protocols now. Callers in this process begin to look at different ones.
+pub fn free_ports(count: u16) -> u16 {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let begin = TAKEN.fetch_add(count, Ordering::SeqCst);
     let free = |port: &u16| {
         TcpListener::bind(("127.0.0.1", *port)).is_ok()
             && UdpSocket::bind(("127.0.0.1", *port)).is_ok()
     };
-    let start = 20_000 + (std::process::id() % 1_000) as u16 * 20;
+    let start = 20_000 + (std::process::id() % 1_000) as u16 * 20 + begin;
     (start..60_000)
-        .step_by(PORTS.into())
-        .find(|base| (*base..base + PORTS).all(|port| free(&port)))
+        .step_by(count.into())
+        .find(|base| (*base..base + count).all(|port| free(&port)))
         .unwrap()
 }

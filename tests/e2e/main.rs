@@ -4,7 +4,9 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 mod cluster;
+mod join;
 mod local;
+mod machine;
 mod voters;
 
 use std::collections::BTreeSet;

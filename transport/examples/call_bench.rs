@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use riftmesh_base::time::wall_clock;
-use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId};
+use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId, Role};
 use riftmesh_transport::{
     BoxFuture, ClusterAuthority, Handler, Lane, Link, Peer, QuicLink, QuicSettings, Refused, Target,
 };
@@ -49,7 +49,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(&source, &blob)?;
     let authority = ClusterAuthority::create(ClusterId([1; 16]), wall_clock())?;
     let bind = |node| -> Result<Arc<QuicLink>, Box<dyn Error>> {
-        let credential = authority.issue(NodeId(node), Millis::from_secs(3_600), wall_clock())?;
+        let credential = authority.issue(
+            NodeId(node),
+            Role::Voter,
+            Millis::from_secs(3_600),
+            wall_clock(),
+        )?;
         let address = (Ipv4Addr::LOCALHOST, 0).into();
         let link = QuicLink::bind(address, &credential, QuicSettings::default())?;
         link.serve(Arc::new(Echo(source.clone())));

@@ -5,14 +5,15 @@ use std::path::Path;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    KeyUsagePurpose, PublicKeyData, date_time_ymd,
 };
-use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId, Role};
+use rustls::pki_types::CertificateDer;
 
 use crate::identity::{
     CredentialError, NodeCredential, NodeName, parse, read_certificates, read_key,
 };
+use crate::key::{KeyRequest, NodeKey};
 use crate::secret::{self, pem};
 
 /// Certificates are valid from a little before their issue, since clocks differ.
@@ -61,22 +62,58 @@ impl ClusterAuthority {
         BlobHash::of(&self.certificate)
     }
 
-    /// Issues a key and a certificate to `node`, valid for `lifetime` from `now` (wall-clock time).
+    /// The authority's certificate, which is no secret.
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// Issues a key and a certificate to `node`, valid for `lifetime` from `now` (wall-clock time). For the holder of the
+    /// authority itself; others make their keys and ask ([`ClusterAuthority::certify`]).
     ///
     /// # Errors
     /// [`CredentialError::Crypto`] when the system gives no randomness.
     pub fn issue(
         &self,
         node: NodeId,
+        role: Role,
         lifetime: Millis,
         now: Millis,
     ) -> Result<NodeCredential, CredentialError> {
-        let key = KeyPair::generate().map_err(crypto)?;
-        let name = NodeName {
-            node,
-            cluster: self.cluster,
-        };
-        let names = [name.to_string(), NodeName::any_of(self.cluster)];
+        let key = NodeKey::generate()?;
+        let certificate = self.sign(key.public(), node, role, lifetime, now)?;
+        key.certified(&certificate, &self.certificate, now)
+    }
+
+    /// Issues a certificate for the key of a request, as DER. Of the request only the key counts: who its holder is and
+    /// what it may do is for the caller to say.
+    ///
+    /// # Errors
+    /// [`CredentialError::Crypto`].
+    pub fn certify(
+        &self,
+        request: &KeyRequest,
+        node: NodeId,
+        role: Role,
+        lifetime: Millis,
+        now: Millis,
+    ) -> Result<Vec<u8>, CredentialError> {
+        self.sign(request.public(), node, role, lifetime, now)
+    }
+
+    fn sign(
+        &self,
+        key: &impl PublicKeyData,
+        node: NodeId,
+        role: Role,
+        lifetime: Millis,
+        now: Millis,
+    ) -> Result<Vec<u8>, CredentialError> {
+        let cluster = self.cluster;
+        let names = [
+            NodeName { node, cluster }.to_string(),
+            NodeName::any_of(cluster),
+            NodeName::any_with_role(role, cluster),
+        ];
         let mut params = CertificateParams::new(names).map_err(crypto)?;
         params
             .distinguished_name
@@ -88,15 +125,10 @@ impl ClusterAuthority {
         ];
         params.use_authority_key_identifier_extension = true;
         set_validity(&mut params, now, lifetime);
-        let authority = authority_params(self.cluster);
+        let authority = authority_params(cluster);
         let issuer = Issuer::from_params(&authority, &self.key);
-        let certificate = params.signed_by(&key, &issuer).map_err(crypto)?;
-        NodeCredential::new(
-            certificate.der().clone(),
-            self.certificate.clone(),
-            PrivatePkcs8KeyDer::from(key.serialize_der()),
-            now,
-        )
+        let certificate = params.signed_by(key, &issuer).map_err(crypto)?;
+        Ok(certificate.der().to_vec())
     }
 
     /// Key and certificate as PEM. The cluster's greatest secret.
@@ -175,6 +207,6 @@ fn set_validity(params: &mut CertificateParams, now: Millis, lifetime: Millis) {
     params.not_after = epoch + (now + lifetime.min(AUTHORITY_LIFETIME)).duration();
 }
 
-fn crypto(error: rcgen::Error) -> CredentialError {
+pub(crate) fn crypto(error: rcgen::Error) -> CredentialError {
     CredentialError::Crypto(error.to_string())
 }

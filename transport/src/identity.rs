@@ -1,17 +1,18 @@
 //! Who a node is, as its certificate says it: names, the node's own credential, and reading a peer's certificate.
 //!
-//! A node certificate carries two DNS-like names. `<node>.<cluster>.riftmesh` says who it is;
+//! A node certificate carries three DNS-like names. `<node>.<cluster>.riftmesh` says who it is;
 //! `node.<cluster>.riftmesh` says that it is a node of that cluster, which is what a dialler asks for when it does
-//! not know yet who lives at an address.
+//! not know yet who lives at an address; `voter.<cluster>.riftmesh` or `worker.<cluster>.riftmesh` says what it is for.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use riftmesh_base::{ClusterId, Millis, NodeId};
+use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId, Role};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 
+use crate::key::NodeKey;
 use crate::secret::{self, pem};
 use crate::tls;
 
@@ -82,40 +83,84 @@ impl NodeName {
         format!("{ANY_NODE}.{cluster}.{REALM}")
     }
 
-    fn parse(name: &str) -> Option<Self> {
-        let mut labels = name.split('.');
-        let (node, cluster, realm) = (labels.next()?, labels.next()?, labels.next()?);
-        if realm != REALM || labels.next().is_some() {
-            return None;
-        }
-        Some(Self {
-            node: node.parse().ok()?,
-            cluster: cluster.parse().ok()?,
-        })
+    /// The name shared by all nodes of `cluster` with this role.
+    pub(crate) fn any_with_role(role: Role, cluster: ClusterId) -> String {
+        format!("{role}.{cluster}.{REALM}")
     }
 
-    /// Reads the name from a certificate. Checks no signature: the handshake has done that.
+    fn parse(name: &str) -> Option<Self> {
+        let (node, cluster) = labels(name)?;
+        let node = node.parse().ok()?;
+        Some(Self { node, cluster })
+    }
+}
+
+/// The first label of a name in our realm, and the cluster behind it.
+fn labels(name: &str) -> Option<(&str, ClusterId)> {
+    let mut labels = name.split('.');
+    let (first, cluster, realm) = (labels.next()?, labels.next()?, labels.next()?);
+    let ours = realm == REALM && labels.next().is_none();
+    ours.then_some((first, cluster.parse().ok()?))
+}
+
+/// Everything a node certificate says that matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Whose it is.
+    pub name: NodeName,
+    /// What its holder is for.
+    pub role: Role,
+    /// The hash of the holder's public key.
+    pub key: BlobHash,
+    /// Valid from, in milliseconds since the Unix epoch.
+    pub begins: Millis,
+    /// Valid until, likewise.
+    pub expires: Millis,
+}
+
+impl CertificateFacts {
+    /// Reads them from a certificate. Checks no signature and no date: the handshake has done that.
     ///
     /// # Errors
     /// [`CredentialError::Malformed`] or [`CredentialError::NotANode`].
-    pub fn of_certificate(certificate: &[u8]) -> Result<Self, CredentialError> {
+    pub fn read(certificate: &[u8]) -> Result<Self, CredentialError> {
         let parsed = parse(certificate)?;
         let names = parsed
             .subject_alternative_name()
             .map_err(|e| CredentialError::Malformed(e.to_string()))?;
         let names = names.map_or(&[][..], |extension| &extension.value.general_names);
-        let mut found = names.iter().filter_map(|name| match name {
-            GeneralName::DNSName(name) => Self::parse(name),
+        let names = names.iter().filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(*name),
             _ => None,
         });
-        match (found.next(), found.next()) {
-            (Some(name), None) => Ok(name),
-            _ => Err(CredentialError::NotANode(format!(
-                "`{}` does not carry exactly one name of the form <node>.<cluster>.{REALM}",
-                parsed.subject()
-            ))),
-        }
+        let not_a_node = |what: &str| {
+            let subject = parsed.subject();
+            CredentialError::NotANode(format!("`{subject}` does not carry exactly one {what}"))
+        };
+        let name = only(names.clone().filter_map(NodeName::parse));
+        let name = name.ok_or_else(|| not_a_node("name of the form <node>.<cluster>.riftmesh"))?;
+        let roles = [Role::Voter, Role::Worker].into_iter();
+        let has = |role: &Role| {
+            let wanted = NodeName::any_with_role(*role, name.cluster);
+            names.clone().any(|name| name == wanted)
+        };
+        let role = only(roles.filter(has)).ok_or_else(|| not_a_node("role"))?;
+        let validity = parsed.validity();
+        let date = |time: ASN1Time| Millis::from_secs(u64::try_from(time.timestamp()).unwrap_or(0));
+        Ok(Self {
+            name,
+            role,
+            key: BlobHash::of(parsed.public_key().raw),
+            begins: date(validity.not_before),
+            expires: date(validity.not_after),
+        })
     }
+}
+
+/// The item of an iterator that has exactly one.
+fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
+    let first = items.next()?;
+    items.next().is_none().then_some(first)
 }
 
 pub(crate) fn parse(certificate: &[u8]) -> Result<X509Certificate<'_>, CredentialError> {
@@ -126,17 +171,17 @@ pub(crate) fn parse(certificate: &[u8]) -> Result<X509Certificate<'_>, Credentia
 
 /// What a node proves its identity with: its key, its certificate and the authority it trusts.
 pub struct NodeCredential {
-    pub(crate) name: NodeName,
+    pub(crate) facts: CertificateFacts,
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) authority: CertificateDer<'static>,
     pub(crate) key: PrivatePkcs8KeyDer<'static>,
-    pub(crate) expires: Millis,
 }
 
 impl fmt::Debug for NodeCredential {
     /// Leaves out the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NodeCredential({}, expires {})", self.name, self.expires)
+        let (name, expires) = (self.facts.name, self.facts.expires);
+        write!(f, "NodeCredential({name}, expires {expires})")
     }
 }
 
@@ -148,31 +193,73 @@ impl NodeCredential {
         key: PrivatePkcs8KeyDer<'static>,
         now: Millis,
     ) -> Result<Self, CredentialError> {
-        let expires = parse(&certificate)?.validity().not_after.timestamp();
         let credential = Self {
-            name: NodeName::of_certificate(&certificate)?,
+            facts: CertificateFacts::read(&certificate)?,
             certificate,
             authority,
             key,
-            expires: Millis::from_secs(u64::try_from(expires).unwrap_or(0)),
         };
         tls::check(&credential, now)?;
         Ok(credential)
     }
 
+    /// What its certificate says.
+    pub fn facts(&self) -> &CertificateFacts {
+        &self.facts
+    }
+
     /// The node this credential names.
     pub fn node(&self) -> NodeId {
-        self.name.node
+        self.facts.name.node
     }
 
     /// The cluster it belongs to.
     pub fn cluster(&self) -> ClusterId {
-        self.name.cluster
+        self.facts.name.cluster
     }
 
-    /// When the certificate expires, in milliseconds since the Unix epoch. Renew at half of its life.
+    /// When the certificate expires, in milliseconds since the Unix epoch.
     pub fn expires(&self) -> Millis {
-        self.expires
+        self.facts.expires
+    }
+
+    /// When to renew it: at half of its life, in milliseconds since the Unix epoch.
+    pub fn renewal(&self) -> Millis {
+        let (begins, expires) = (self.facts.begins, self.facts.expires);
+        Millis(begins.0 + expires.since(begins).0 / 2)
+    }
+
+    /// The hash of the certificate of the authority that issued it.
+    pub fn authority(&self) -> BlobHash {
+        BlobHash::of(&self.authority)
+    }
+
+    /// Asks for a new certificate for the same key; see [`NodeKey::request`].
+    ///
+    /// # Errors
+    /// [`CredentialError::Crypto`].
+    pub fn renewal_request(&self) -> Result<Vec<u8>, CredentialError> {
+        NodeKey::from_der(&self.key)?.request()
+    }
+
+    /// This credential with the certificate that answered [`NodeCredential::renewal_request`]; `now` is wall-clock
+    /// time.
+    ///
+    /// # Errors
+    /// The certificate is another node's, another key's, of another role or of another authority.
+    pub fn renewed(&self, certificate: &[u8], now: Millis) -> Result<Self, CredentialError> {
+        let certificate = CertificateDer::from(certificate.to_vec());
+        let renewed = Self::new(
+            certificate,
+            self.authority.clone(),
+            self.key.clone_key(),
+            now,
+        )?;
+        if (renewed.facts.name, renewed.facts.role) != (self.facts.name, self.facts.role) {
+            let reason = format!("{} became {}", self.facts.name, renewed.facts.name);
+            return Err(CredentialError::NotANode(reason));
+        }
+        Ok(renewed)
     }
 
     /// Key, certificate and authority as PEM. A secret.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use riftmesh_base::{BlobHash, NodeId};
+use riftmesh_base::{BlobHash, NodeId, Role};
 use serde::{Deserialize, Serialize};
 
 /// A boxed future, for traits used as objects.
@@ -39,6 +39,8 @@ impl fmt::Display for Target {
 pub struct Peer {
     /// The node named by its certificate.
     pub node: NodeId,
+    /// What its certificate allows it to be.
+    pub role: Role,
     /// The address it was heard from.
     pub address: SocketAddr,
 }
@@ -52,6 +54,24 @@ pub enum Lane {
     Client,
     /// Membership calls too large for a datagram: metadata bodies, stream pings, push-pull.
     Mesh,
+}
+
+impl Lane {
+    /// Whether a node with this role may call on the lane.
+    pub(crate) fn may_ask(self, role: Role) -> bool {
+        match self {
+            Self::Raft => role == Role::Voter,
+            Self::Client | Self::Mesh => true,
+        }
+    }
+
+    /// Whether a node with this role may be believed on the lane: a worker that says it votes is not asked.
+    pub(crate) fn may_answer(self, role: Role) -> bool {
+        match self {
+            Self::Raft | Self::Client => role == Role::Voter,
+            Self::Mesh => true,
+        }
+    }
 }
 
 impl fmt::Display for Lane {
@@ -127,6 +147,17 @@ pub trait Handler: Send + Sync + 'static {
 
     /// The file of a blob this node can serve, if it has it.
     fn blob(&self, from: Peer, hash: BlobHash) -> Option<std::path::PathBuf>;
+
+    /// Who talks to machines without a certificate, if anybody here does.
+    fn door(&self) -> Option<&dyn Doorkeeper> {
+        None
+    }
+}
+
+/// Talks to strangers: machines without a certificate, which ask to be let in. All it knows of them is what they show.
+pub trait Doorkeeper: Send + Sync + 'static {
+    /// Answers a stranger's one request, at most `JOIN_BYTES_MAX` either way.
+    fn knocked(&self, from: SocketAddr, request: Bytes) -> BoxFuture<'_, Result<Bytes, Refused>>;
 }
 
 /// One node's end of the network.

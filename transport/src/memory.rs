@@ -3,7 +3,8 @@
 //!
 //! It runs on tokio's clock, so tests may pause time; then one seed gives one history. Like QUIC it delays calls
 //! instead of losing them when packets are lost, while datagrams are lost for good. A cut swallows everything
-//! silently, as a firewall does; a stopped node's host answers "refused".
+//! silently, as a firewall does; a stopped node's host answers "refused". There are no certificates here: every node
+//! counts as a voter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use riftmesh_base::limits::{DATAGRAM_BYTES_MAX, MESSAGE_BYTES_MAX};
-use riftmesh_base::{BlobHash, NodeId, Seed};
+use riftmesh_base::{BlobHash, NodeId, Role, Seed};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -274,6 +275,7 @@ impl MemoryLink {
     fn peer(&self) -> Peer {
         Peer {
             node: self.station.node,
+            role: Role::Voter,
             address: self.station.address,
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use riftmesh_base::limits::{DATAGRAM_BYTES_MAX, MESSAGE_BYTES_MAX};
 use riftmesh_base::time::wall_clock;
-use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId, Seed};
+use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId, Role, Seed};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -79,7 +79,9 @@ impl QuicRig {
         let now = wall_clock();
         let mut credentials = self.credentials.lock().unwrap();
         let pem = credentials.entry(node).or_insert_with(|| {
-            let issued = self.authority.issue(node, Millis::from_secs(3_600), now);
+            let issued = self
+                .authority
+                .issue(node, Role::Voter, Millis::from_secs(3_600), now);
             issued.unwrap().to_pem()
         });
         NodeCredential::from_pem(pem, now).unwrap()

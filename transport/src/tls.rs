@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use riftmesh_base::Millis;
+use riftmesh_base::{BlobHash, Millis};
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::UnixTime;
@@ -13,9 +13,13 @@ use rustls::version::TLS13;
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 
 use crate::identity::{CredentialError, NodeCredential};
+use crate::pinned::PinnedAuthority;
 
 /// The protocol spoken inside; other versions and other services are turned away in the handshake.
 const PROTOCOL: &[u8] = b"riftmesh/1";
+
+/// What is spoken at the door for those without a certificate.
+const DOOR_PROTOCOL: &[u8] = b"riftmesh-join/1";
 
 /// The answering side: asks every client for a certificate of the cluster. No tickets, so no 0-RTT.
 pub(crate) fn server(credential: &NodeCredential) -> Result<ServerConfig, CredentialError> {
@@ -28,6 +32,39 @@ pub(crate) fn server(credential: &NodeCredential) -> Result<ServerConfig, Creden
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// The door for those without a certificate: asks for none, and shows the authority's own too, whose fingerprint their
+/// token carries.
+pub(crate) fn door(credential: &NodeCredential) -> Result<ServerConfig, CredentialError> {
+    let chain = vec![credential.certificate.clone(), credential.authority.clone()];
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(crypto)?
+        .with_no_client_auth()
+        .with_single_cert(chain, credential.key())
+        .map_err(crypto)?;
+    config.alpn_protocols = vec![DOOR_PROTOCOL.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// The side of a stranger at that door: trusts the one authority that has this fingerprint, and nobody else.
+pub(crate) fn stranger(authority: BlobHash) -> Result<ClientConfig, CredentialError> {
+    let verifier = PinnedAuthority {
+        fingerprint: authority,
+        provider: provider(),
+    };
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(crypto)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![DOOR_PROTOCOL.to_vec()];
+    config.resumption = Resumption::disabled();
     Ok(config)
 }
 
@@ -50,7 +87,7 @@ pub(crate) fn check(credential: &NodeCredential, now: Millis) -> Result<(), Cred
     let now = UnixTime::since_unix_epoch(Duration::from_millis(now.0));
     client_verifier(credential)?
         .verify_client_cert(&credential.certificate, &[], now)
-        .map_err(|error| blame(&error, &credential.name.to_string()))?;
+        .map_err(|error| blame(&error, &credential.facts.name.to_string()))?;
     server(credential).map(drop)
 }
 

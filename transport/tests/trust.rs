@@ -10,7 +10,7 @@ mod cases {
 
     use bytes::Bytes;
     use riftmesh_base::time::wall_clock;
-    use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId};
+    use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId, Role};
     use riftmesh_transport::{
         BoxFuture, CallError, ClusterAuthority, CredentialError, Handler, Lane, Link,
         NodeCredential, Peer, QuicLink, QuicSettings, Refused, Target,
@@ -24,7 +24,9 @@ mod cases {
     }
 
     fn issue(authority: &ClusterAuthority, node: NodeId) -> NodeCredential {
-        authority.issue(node, HOUR, wall_clock()).unwrap()
+        authority
+            .issue(node, Role::Voter, HOUR, wall_clock())
+            .unwrap()
     }
 
     /// Authority and credential survive the disk, the reread authority still issues what the first one trusts, and
@@ -162,7 +164,9 @@ mod cases {
         let authority = authority(1);
         let server = bind(&issue(&authority, NodeId(6)));
         let past = wall_clock() - Millis(500);
-        let short = authority.issue(NODE, Millis(1_500), past).unwrap();
+        let short = authority
+            .issue(NODE, Role::Voter, Millis(1_500), past)
+            .unwrap();
         let node = bind(&short);
         let expired = async {
             while NodeCredential::from_pem(&short.to_pem(), wall_clock()).is_ok() {

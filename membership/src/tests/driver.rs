@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use riftmesh_base::time::wall_clock;
-use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId, Seed};
+use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId, Role, Seed};
 use riftmesh_transport::{
     BoxFuture, ClusterAuthority, Handler, Lane, MemoryNetwork, NodeCredential, Peer, QuicLink,
     QuicSettings, Refused, SharedLink,
@@ -73,7 +73,7 @@ struct Quic(ClusterAuthority);
 impl Quic {
     fn credential(&self, node: NodeId) -> NodeCredential {
         self.0
-            .issue(node, Millis::from_secs(3_600), wall_clock())
+            .issue(node, Role::Voter, Millis::from_secs(3_600), wall_clock())
             .unwrap()
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use riftmesh_base::time::wall_clock;
-use riftmesh_base::{ClusterId, Millis, NodeId, decode, encode};
+use riftmesh_base::{ClusterId, Millis, NodeId, Role, decode, encode};
 use riftmesh_raft::{RaftRole, RaftStatus};
 use riftmesh_statemachine::{Body, Command as Order, Reply};
 use riftmesh_transport::{ClusterAuthority, Lane, Link, QuicLink, QuicSettings, Target};
@@ -47,7 +47,12 @@ impl Group {
         let addresses = free_addresses()?;
         let links = (0..CONNECTIONS).map(|n| -> Result<_, Box<dyn Error>> {
             let node = NodeId(1_000 + n as u64);
-            let credential = made.issue(node, Millis::from_secs(24 * 3_600), wall_clock())?;
+            let credential = made.issue(
+                node,
+                Role::Voter,
+                Millis::from_secs(24 * 3_600),
+                wall_clock(),
+            )?;
             let any = (Ipv4Addr::LOCALHOST, 0).into();
             Ok(QuicLink::bind(any, &credential, QuicSettings::default())?)
         });

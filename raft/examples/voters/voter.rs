@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use riftmesh_base::time::wall_clock;
-use riftmesh_base::{BlobHash, LogIndex, Millis, NodeId, SystemClock, decode, encode};
+use riftmesh_base::{BlobHash, LogIndex, Millis, NodeId, Role, SystemClock, decode, encode};
 use riftmesh_raft::{
     ProposeError, RaftNode, RaftSettings, RaftStatus, RaftStore, RaftTimings, ReadError,
 };
@@ -90,7 +90,12 @@ impl Identity {
 pub async fn run(identity: Identity) -> Result<(), Box<dyn Error>> {
     let node = Identity::node(identity.number);
     let authority = ClusterAuthority::read(&identity.authority)?;
-    let credential = authority.issue(node, Millis::from_secs(24 * 3_600), wall_clock())?;
+    let credential = authority.issue(
+        node,
+        Role::Voter,
+        Millis::from_secs(24 * 3_600),
+        wall_clock(),
+    )?;
     let address = identity.addresses[identity.number];
     let link = QuicLink::bind(address, &credential, QuicSettings::default())?;
     let settings = RaftSettings {

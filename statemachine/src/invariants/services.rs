@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use riftmesh_base::{LogIndex, Token};
 
 use super::Violation;
-use crate::bounds::{LOCKS_MAX, SETTING_CHANGES_KEPT, SETTINGS_MAX, TENANTS_MAX};
+use crate::bounds::{
+    CERTIFICATES_MAX, LOCKS_MAX, REVOCATIONS_MAX, SETTING_CHANGES_KEPT, SETTINGS_MAX, TENANTS_MAX,
+    TOKENS_MAX,
+};
 use crate::state::State;
 
 impl State {
@@ -57,10 +60,27 @@ impl State {
         found.extend(ghosts.map(|change| Violation::Setting(change.key.clone())));
     }
 
+    pub(super) fn check_trust(&self, found: &mut Vec<Violation>) {
+        for token in self.trust.tokens() {
+            if token.spent.len() as u64 > u64::from(token.new.uses) {
+                found.push(Violation::TokenOverspent(token.new.id));
+            }
+        }
+        for revocation in self.trust.revocations() {
+            let entry = self.nodes.roster.get(&revocation.node);
+            if entry.is_some_and(|entry| entry.session.is_some()) {
+                found.push(Violation::RevokedSession(revocation.node));
+            }
+        }
+    }
+
     /// Sizes of the tables whose caps are constants.
-    pub(super) fn service_sizes(&self) -> [(&'static str, usize, usize); 5] {
-        let settings = &self.settings;
+    pub(super) fn service_sizes(&self) -> [(&'static str, usize, usize); 8] {
+        let (settings, trust) = (&self.settings, &self.trust);
         [
+            ("join tokens", trust.tokens().len(), TOKENS_MAX),
+            ("certificates", trust.certificates().len(), CERTIFICATES_MAX),
+            ("revocations", trust.revocations().len(), REVOCATIONS_MAX),
             ("shares", self.tenants.shares().len(), TENANTS_MAX),
             // The nameless tenant has one too.
             ("passes", self.tenants.passes().len(), TENANTS_MAX + 1),

@@ -11,6 +11,7 @@ use crate::job::{JobKind, MatchRecord, ModelRecord, Output, Player, SegmentRecor
 use crate::roster::{NodeRecord, Role};
 
 use super::services::parse_service;
+use super::trust::parse_trust;
 use super::work::{parse_open, parse_share, parse_submit, parse_upgrade};
 
 /// The words of a line, read from the left.
@@ -132,7 +133,7 @@ pub(super) fn parse_token(text: &str) -> Result<Token, String> {
 }
 
 /// Two hexadecimal digits, repeated.
-fn parse_hash(text: &str) -> Result<BlobHash, String> {
+pub(super) fn parse_hash(text: &str) -> Result<BlobHash, String> {
     match u8::from_str_radix(text, 16) {
         Ok(byte) if text.len() == 2 => Ok(BlobHash([byte; 32])),
         Ok(_) | Err(_) => Err(format!("`{text}` is no hash of two digits")),
@@ -354,6 +355,9 @@ pub(super) fn parse_body(words: &mut Words<'_>) -> Result<Body, String> {
         return Ok(body);
     }
     if let Some(body) = parse_service(verb, words)? {
+        return Ok(body);
+    }
+    if let Some(body) = parse_trust(verb, words)? {
         return Ok(body);
     }
     Ok(match verb {

@@ -16,9 +16,11 @@ use riftmesh_statemachine::job::{
 };
 use riftmesh_statemachine::roster::{NodeRecord, Role};
 use riftmesh_statemachine::terms::{AfterPolicy, JobRequest, KeyScope, Offer, TenantShare, Terms};
+use riftmesh_statemachine::trust::TrustVerb;
 
 use crate::reference::Reference;
 use crate::services::{ServiceAction, service_action, service_body};
+use crate::trust::trust_verb;
 
 /// A command to be, and the client that sends it.
 #[derive(Debug, Clone)]
@@ -115,6 +117,7 @@ pub enum Action {
         known: bool,
     },
     Service(ServiceAction),
+    Trust(TrustVerb),
 }
 
 /// What a holder says.
@@ -247,6 +250,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Tick),
         1 => (0u32..3, any::<bool>()).prop_map(|(level, known)| Action::Upgrade { level, known }),
         8 => service_action().prop_map(Action::Service),
+        4 => trust_verb().prop_map(Action::Trust),
     ]
 }
 
@@ -579,5 +583,6 @@ pub fn body(action: &Action, reference: &Reference) -> Body {
             advertised: vec![NodeId(if known { 1 } else { 2 })],
         },
         Action::Service(action) => service_body(&action, &reference.services),
+        Action::Trust(verb) => Body::Trust(verb),
     }
 }

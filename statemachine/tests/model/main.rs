@@ -11,6 +11,7 @@ mod generate;
 mod models;
 mod reference;
 mod services;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -72,6 +73,7 @@ fn answer(reply: Reply) -> Answer {
             Refusal::StaleSequence { .. } => "stale",
             Refusal::LockHeld { .. } => "held",
             Refusal::LockLost { .. } => "lock lost",
+            Refusal::NotWelcome(fault) => fault.word(),
         }),
     }
 }
@@ -141,6 +143,7 @@ fn compare(state: &State, reference: &Reference) {
             .min()
     );
     compare_services(state, &reference.services);
+    reference.trust.compare(state);
     for row in state.tenants() {
         let jobs = jobs.iter().filter(|job| !job.phase.is_final());
         let jobs = jobs.filter(|job| job.terms.tenant == row.tenant);

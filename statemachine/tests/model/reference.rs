@@ -14,8 +14,10 @@ use riftmesh_statemachine::command::{Body, Loss, Origin};
 use riftmesh_statemachine::job::{DeviceNeed, JobKind, JobPhase, JobSpec, Output};
 use riftmesh_statemachine::lock::LockVerb;
 use riftmesh_statemachine::terms::{AfterPolicy, KeyScope, TenantShare, Terms};
+use riftmesh_statemachine::trust::TrustVerb;
 
 use crate::services::Services;
+use crate::trust::PlainTrust;
 
 /// A reply without its words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +96,7 @@ pub struct Reference {
     pub champions: Vec<BlobHash>,
     match_names: Vec<BlobHash>,
     pub services: Services,
+    pub trust: PlainTrust,
     pub shares: BTreeMap<String, TenantShare>,
     pub raised: bool,
     /// How far each tenant is in its turns.
@@ -191,6 +194,7 @@ impl Reference {
     fn dispatch(&mut self, body: &Body) -> Answered {
         match body {
             Body::AdmitNode(record) => {
+                self.welcome(record.id)?;
                 let new = PlainNode {
                     generation: 0,
                     draining: false,
@@ -295,11 +299,43 @@ impl Reference {
                 answer
             }
             Body::WriteSetting(write) => self.services.write(write),
+            Body::Trust(verb) => {
+                let roster = self.nodes.keys().copied().collect();
+                match (self.trust.run(verb, &roster), verb) {
+                    (Some(answer), _) => answer,
+                    (None, TrustVerb::RevokeCertificate { node, .. }) => self.distrust(*node),
+                    (None, _) => unreachable!("every other verb has an answer"),
+                }
+            }
             Body::FoundCluster { .. } | Body::AddHolder { .. } => unreachable!("not generated"),
         }
     }
 
     // Nodes and sessions.
+
+    fn welcome(&self, node: NodeId) -> Result<(), &'static str> {
+        if self.trust.revoked.contains(&node) {
+            return Err("node-revoked");
+        }
+        Ok(())
+    }
+
+    fn distrust(&mut self, node: NodeId) -> Answered {
+        let in_roster = self.nodes.contains_key(&node);
+        if !in_roster && !self.trust.knows(node) {
+            return Err("unknown");
+        }
+        // The first is the one voter.
+        if in_roster && node == NodeId(1) {
+            return Err("conflict");
+        }
+        if self.trust.revoked.insert(node)
+            && let Some(session) = self.sessions.iter().find(|s| s.node == node)
+        {
+            self.end_session(session.id);
+        }
+        Ok(Answer::Done)
+    }
 
     pub fn session(&self, id: SessionId) -> Result<&PlainSession, &'static str> {
         self.sessions
@@ -324,6 +360,7 @@ impl Reference {
         (slots, cuda, memory): (u16, bool, u32),
         labels: &[String],
     ) -> Answered {
+        self.welcome(node)?;
         let known = self.nodes.get_mut(&node).ok_or("unknown")?;
         if generation < known.generation {
             return Err("conflict");

@@ -18,6 +18,8 @@ pub(super) enum Kind {
     Call(Lane),
     /// A request for a blob by its hash.
     Blob,
+    /// A stranger's request to be let in, at the door only.
+    Knock,
 }
 
 /// How a peer answers: the first byte of a reply.
@@ -70,6 +72,7 @@ impl Kind {
             Self::Call(Lane::Client) => 2,
             Self::Call(Lane::Mesh) => 3,
             Self::Blob => 4,
+            Self::Knock => 5,
         }
     }
 
@@ -80,6 +83,7 @@ impl Kind {
             2 => Ok(Self::Call(Lane::Client)),
             3 => Ok(Self::Call(Lane::Mesh)),
             4 => Ok(Self::Blob),
+            5 => Ok(Self::Knock),
             other => Err(FrameError::Unknown(other)),
         }
     }

@@ -4,7 +4,9 @@
 //! node answers on connections dialled by its peers and calls on those it dialled itself, so two nodes dialling
 //! each other at once is no conflict.
 
+mod door;
 mod frame;
+mod gate;
 mod pool;
 mod refusal;
 mod serve;
@@ -13,6 +15,7 @@ mod settings;
 mod tests;
 mod trust;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +29,10 @@ use riftmesh_base::{BlobHash, ClusterId, NodeId};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use self::door::Door;
+pub use self::door::knock;
 use self::frame::{FrameError, Kind, Outcome};
+use self::gate::Gate;
 use self::pool::{Class, Dialled, Pool, lost};
 use self::refusal::refused;
 use self::serve::Server;
@@ -49,6 +55,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const PIECE_BYTES: usize = 256 << 10;
 /// Why we closed a connection, as its peer sees it.
 const CLOSED: VarInt = VarInt::from_u32(0);
+const STRANGER: VarInt = VarInt::from_u32(1);
 const GONE: VarInt = VarInt::from_u32(2);
 
 /// Why an endpoint did not start.
@@ -74,6 +81,8 @@ pub struct QuicLink {
     endpoint: Endpoint,
     address: SocketAddr,
     pool: Pool,
+    gate: Arc<Gate>,
+    door: Arc<Door>,
     settings: QuicSettings,
     runtime: Handle,
     serving: AtomicBool,
@@ -101,9 +110,11 @@ impl QuicLink {
             Arc::new(TokioRuntime),
         )
         .map_err(failed)?;
+        let gate = Arc::new(Gate::new(credential.cluster()));
         let pool = Pool::new(
             endpoint.clone(),
             credential.cluster(),
+            Arc::clone(&gate),
             client,
             settings.dial,
             settings.connections_dialled_max,
@@ -114,6 +125,8 @@ impl QuicLink {
             address: endpoint.local_addr().map_err(failed)?,
             endpoint,
             pool,
+            gate,
+            door: Arc::new(Door::new(credential)?),
             settings,
             runtime: Handle::current(),
             serving: AtomicBool::new(false),
@@ -131,13 +144,32 @@ impl QuicLink {
     /// [`CredentialError::WrongCluster`] when it is another node's or another cluster's; nothing changes then.
     pub fn renew(&self, credential: &NodeCredential) -> Result<(), CredentialError> {
         if (credential.node(), credential.cluster()) != (self.node, self.cluster) {
-            return Err(CredentialError::WrongCluster(credential.name.to_string()));
+            let name = credential.facts.name.to_string();
+            return Err(CredentialError::WrongCluster(name));
         }
         let server = settings::server(credential, &self.settings)?;
         let client = settings::client(credential, &self.settings)?;
+        self.door.renew(credential)?;
         self.endpoint.set_server_config(Some(server));
         self.pool.replace_config(client);
         Ok(())
+    }
+
+    /// Turns away nodes whose certificates were revoked: exactly these from now on. Their connections are closed.
+    pub fn revoke(&self, nodes: BTreeSet<NodeId>) {
+        if self.gate.revoke(nodes) {
+            self.pool.drop_revoked();
+        }
+    }
+
+    /// How many connections were refused here because of the other side's certificate, by reason.
+    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        self.gate.refusals.counts()
+    }
+
+    fn server(&self, handler: Arc<dyn Handler>) -> Arc<Server> {
+        let (gate, door) = (Arc::clone(&self.gate), Arc::clone(&self.door));
+        Arc::new(Server::new(gate, door, handler, &self.settings))
     }
 
     /// A fresh stream to `to`. Nothing has been sent when this fails, so a connection that turns out to be closed
@@ -328,7 +360,7 @@ impl Link for QuicLink {
             tracing::error!(node = %self.node, "serve was called twice; the first handler stays");
             return;
         }
-        let server = Arc::new(Server::new(self.cluster, handler, &self.settings));
+        let server = self.server(handler);
         self.runtime.spawn(server.run(self.endpoint.clone()));
     }
 
@@ -345,6 +377,11 @@ impl Link for QuicLink {
             }
             let kind = Kind::Call(lane);
             self.request(to, lane.into(), deadline, async |stream| {
+                let role = stream.dialled.peer.role;
+                if !lane.may_answer(role) {
+                    let reason = format!("a {role} answers no calls on lane {lane}");
+                    return Err(CallError::Untrusted { target: to, reason });
+                }
                 stream.ask(to, kind, request).await
             })
             .await
@@ -391,7 +428,7 @@ impl Link for QuicLink {
         Box::pin(self.request(target, class, deadline, async move |stream| {
             // The round trip shows that the node still lives there.
             stream.ask(target, Kind::Hello, Bytes::new()).await?;
-            Ok(stream.dialled.node)
+            Ok(stream.dialled.node())
         }))
     }
 

@@ -8,15 +8,16 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::Shared;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint};
+use riftmesh_base::time::wall_clock;
 use riftmesh_base::{ClusterId, NodeId};
-use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use super::frame::{self, Kind, Outcome};
+use super::gate::Gate;
 use super::refusal::refused;
-use super::trust;
-use crate::identity::NodeName;
+use super::{STRANGER, trust};
+use crate::identity::{CertificateFacts, NodeName};
 use crate::link::{BoxFuture, CallError, Lane, Target};
 
 /// A dialled connection unused for this long is let go.
@@ -46,7 +47,8 @@ impl From<Lane> for Class {
 #[derive(Clone)]
 pub(super) struct Dialled {
     pub(super) connection: Connection,
-    pub(super) node: NodeId,
+    /// What the other side's certificate says.
+    pub(super) peer: CertificateFacts,
     progress: Arc<Mutex<Progress>>,
 }
 
@@ -57,6 +59,10 @@ struct Progress {
 }
 
 impl Dialled {
+    pub(super) fn node(&self) -> NodeId {
+        self.peer.name.node
+    }
+
     /// Packets received so far.
     pub(super) fn packets(&self) -> u64 {
         self.connection.stats().udp_rx.datagrams
@@ -101,7 +107,9 @@ impl Entry {
     /// Neither failed nor closed: standing or on its way.
     fn is_usable(&self) -> bool {
         match self.dial.peek() {
-            Some(Ok(dialled)) => dialled.connection.close_reason().is_none(),
+            Some(Ok(dialled)) => {
+                dialled.connection.close_reason().is_none() && wall_clock() < dialled.peer.expires
+            }
             Some(Err(_)) => false,
             None => true,
         }
@@ -112,6 +120,7 @@ impl Entry {
 pub(super) struct Pool {
     endpoint: Endpoint,
     cluster: ClusterId,
+    gate: Arc<Gate>,
     config: Mutex<ClientConfig>,
     dial_timeout: Duration,
     connections_max: usize,
@@ -124,6 +133,7 @@ impl Pool {
     pub(super) fn new(
         endpoint: Endpoint,
         cluster: ClusterId,
+        gate: Arc<Gate>,
         config: ClientConfig,
         dial_timeout: Duration,
         connections_max: usize,
@@ -131,6 +141,7 @@ impl Pool {
         Self {
             endpoint,
             cluster,
+            gate,
             config: Mutex::new(config),
             dial_timeout,
             connections_max,
@@ -144,15 +155,28 @@ impl Pool {
         *lock(&self.config) = config;
     }
 
+    /// Closes the connections to nodes that are no longer welcome.
+    pub(super) fn drop_revoked(&self) {
+        lock(&self.entries).retain(|_, entry| {
+            let dialled = entry.dial.peek().and_then(|result| result.as_ref().ok());
+            let revoked = dialled.filter(|dialled| self.gate.is_revoked(dialled.node()));
+            if let Some(dialled) = revoked {
+                let reason = format!("the certificate of {} was revoked", dialled.peer.name);
+                dialled.connection.close(STRANGER, reason.as_bytes());
+            }
+            revoked.is_none()
+        });
+    }
+
     /// A connection to `target`, standing or freshly dialled. Whoever asks meanwhile waits for the same dial, and
     /// one that gives up does not end it for the others.
     pub(super) async fn get(&self, target: Target, class: Class) -> Result<Dialled, CallError> {
         let dial = self.entry(target.address, class);
         let dialled = dial.await.map_err(|failure| failure.blame(target))?;
         match target.node {
-            Some(node) if node != dialled.node => Err(CallError::Untrusted {
+            Some(node) if node != dialled.node() => Err(CallError::Untrusted {
                 target,
-                reason: format!("node {} lives there", dialled.node),
+                reason: format!("node {} lives there", dialled.node()),
             }),
             _ => Ok(dialled),
         }
@@ -189,9 +213,10 @@ impl Pool {
         let endpoint = self.endpoint.clone();
         let config = lock(&self.config).clone();
         let (cluster, dial_timeout) = (self.cluster, self.dial_timeout);
+        let gate = Arc::clone(&self.gate);
         let task = self.runtime.spawn(async move {
             tokio::select! {
-                result = timeout(dial_timeout, establish(&endpoint, config, address, cluster)) => result
+                result = timeout(dial_timeout, establish(&endpoint, config, address, cluster, &gate)) => result
                     .unwrap_or_else(|_| {
                         Err(DialFailure::Unreachable(format!("no answer within {dial_timeout:?}")))
                     }),
@@ -228,12 +253,18 @@ async fn establish(
     config: ClientConfig,
     address: SocketAddr,
     cluster: ClusterId,
+    gate: &Gate,
 ) -> Result<Dialled, DialFailure> {
     let connecting = endpoint
         .connect_with(config, address, &NodeName::any_of(cluster))
         .map_err(|error| DialFailure::Unreachable(error.to_string()))?;
-    let connection = connecting.await.map_err(|error| trust::blame(&error))?;
-    let name = peer_name(&connection).map_err(DialFailure::Untrusted)?;
+    let connection = connecting.await.map_err(|error| {
+        gate.note_failed(&error);
+        trust::blame(&error)
+    })?;
+    let peer = gate
+        .check(&connection)
+        .map_err(|reason| DialFailure::Untrusted(reason.text))?;
     let lost = |connection: &Connection, reason: String| match connection.close_reason() {
         Some(error) => trust::blame(&error),
         None => DialFailure::Unreachable(reason),
@@ -245,7 +276,7 @@ async fn establish(
                 at: Instant::now(),
             })),
             connection,
-            node: name.node,
+            peer,
         }),
         Ok(outcome) => Err(DialFailure::Unreachable(format!(
             "the peer answered the greeting with {outcome:?}"
@@ -263,18 +294,6 @@ async fn greet(connection: &Connection) -> Result<Outcome, String> {
         .await
         .map_err(|e| e.to_string())?;
     Ok(outcome)
-}
-
-/// Who is at the other end, from the certificate that the handshake verified.
-pub(super) fn peer_name(connection: &Connection) -> Result<NodeName, String> {
-    let identity = connection
-        .peer_identity()
-        .ok_or("the peer showed no certificate")?;
-    let chain = identity
-        .downcast::<Vec<CertificateDer<'static>>>()
-        .map_err(|_| "the peer's identity is no certificate")?;
-    let leaf = chain.first().ok_or("the peer's certificate is empty")?;
-    NodeName::of_certificate(leaf).map_err(|error| error.to_string())
 }
 
 /// A lost connection in one word for callers.

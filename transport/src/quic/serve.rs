@@ -1,19 +1,23 @@
 //! The answering side: connections accepted from peers, and the streams and datagrams on them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
+use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
+use riftmesh_base::BlobHash;
 use riftmesh_base::limits::{BLOB_BYTES_MAX, DATAGRAM_BYTES_MAX, MESSAGE_BYTES_MAX};
-use riftmesh_base::{BlobHash, ClusterId};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
+use super::STRANGER;
+use super::door::Door;
 use super::frame::{self, FrameError, Kind, Outcome};
-use super::pool::peer_name;
+use super::gate::Gate;
 use super::settings::QuicSettings;
+use crate::identity::CertificateFacts;
 use crate::link::{Handler, Lane, Peer, Refused};
 
 /// A peer must finish its handshake, send its request and take its reply within this time each.
@@ -24,12 +28,11 @@ const PIECE_PATIENCE: Duration = Duration::from_secs(10);
 const PIECE_BYTES: usize = 256 << 10;
 /// Behind everything else on the wire.
 const BULK_PRIORITY: i32 = -1;
-/// Why we closed a connection, as its peer sees it.
-pub(super) const STRANGER: VarInt = VarInt::from_u32(1);
 
 /// Answers what arrives at an endpoint.
 pub(super) struct Server {
-    cluster: ClusterId,
+    gate: Arc<Gate>,
+    door: Arc<Door>,
     handler: Arc<dyn Handler>,
     raft: Semaphore,
     client: Semaphore,
@@ -41,13 +44,15 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(
-        cluster: ClusterId,
+        gate: Arc<Gate>,
+        door: Arc<Door>,
         handler: Arc<dyn Handler>,
         settings: &QuicSettings,
     ) -> Self {
         let lane = || Semaphore::new(settings.calls_per_lane_max);
         Self {
-            cluster,
+            gate,
+            door,
             handler,
             raft: lane(),
             client: lane(),
@@ -75,32 +80,49 @@ impl Server {
     }
 
     async fn welcome(self: &Arc<Self>, incoming: Incoming) {
+        if Door::is_meant_by(&incoming) {
+            match self.handler.door() {
+                Some(keeper) => self.door.open(incoming, keeper).await,
+                None => incoming.refuse(),
+            }
+            return;
+        }
         let address = incoming.remote_address();
         let connection = match timeout(PEER_PATIENCE, incoming).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return tracing::debug!(%address, %error, "handshake failed"),
+            Ok(Err(error)) => {
+                self.gate.note_failed(&error);
+                return tracing::debug!(%address, %error, "handshake failed");
+            }
             Err(_) => return tracing::debug!(%address, "handshake took too long"),
         };
-        match peer_name(&connection) {
-            Ok(name) if name.cluster == self.cluster => {
-                let node = name.node;
-                self.attend(&connection, Peer { node, address }).await;
-            }
-            Ok(name) => {
-                tracing::warn!(%address, %name, "refused: a node of another cluster");
-                connection.close(STRANGER, b"you are of another cluster");
-            }
-            Err(reason) => {
-                tracing::warn!(%address, reason, "refused: not a node");
-                connection.close(STRANGER, reason.as_bytes());
-            }
+        match self.gate.check(&connection) {
+            Ok(facts) => self.attend(&connection, &facts, address).await,
+            Err(reason) => tracing::warn!(%address, reason = reason.text, "refused"),
         }
     }
 
-    /// Serves one connection until it ends.
-    async fn attend(self: &Arc<Self>, connection: &Connection, from: Peer) {
+    /// Serves one connection until it ends, or the certificate behind it does.
+    async fn attend(
+        self: &Arc<Self>,
+        connection: &Connection,
+        facts: &CertificateFacts,
+        address: SocketAddr,
+    ) {
+        let from = Peer {
+            node: facts.name.node,
+            role: facts.role,
+            address,
+        };
+        let end = self.gate.end_of(facts);
+        tokio::pin!(end);
         loop {
             tokio::select! {
+                reason = &mut end => {
+                    tracing::warn!(%address, reason = reason.text, "a connection was ended");
+                    self.gate.refusals.note(reason.word);
+                    return connection.close(STRANGER, reason.text.as_bytes());
+                }
                 stream = connection.accept_bi() => {
                     let Ok((send, recv)) = stream else { return };
                     let server = self.clone();
@@ -136,6 +158,9 @@ impl Server {
             Kind::Hello => reply(send, Outcome::Done, Bytes::new()).await,
             Kind::Call(lane) => self.call(from, lane, length, send, recv).await,
             Kind::Blob => self.blob(from, length, send, recv).await,
+            Kind::Knock => Err(FrameError::Lost(
+                "a knock on a node's connection".to_owned(),
+            )),
         }
     }
 
@@ -148,6 +173,10 @@ impl Server {
         send: SendStream,
         mut recv: RecvStream,
     ) -> Result<(), FrameError> {
+        if !lane.may_ask(from.role) {
+            let reason = format!("a {} does not call on lane {lane}", from.role);
+            return reply(send, Outcome::Refused, reason.into()).await;
+        }
         let Some(_place) = self.place(self.places(lane)).await else {
             return reply(send, Outcome::Refused, self.overloaded(lane)).await;
         };

@@ -65,6 +65,12 @@ const DATAGRAM_BUFFER_BYTES: usize = 1 << 20;
 /// Asked of the operating system, which may give less.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
+/// A bound from `limits`, as QUIC counts.
+pub(super) const fn bytes_u32(bytes: usize) -> u32 {
+    assert!(bytes <= 1 << 24, "small enough for every window");
+    bytes as u32
+}
+
 pub(super) fn transport(settings: &QuicSettings) -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
     config

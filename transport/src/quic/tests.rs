@@ -3,13 +3,14 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use riftmesh_base::Millis;
 use riftmesh_base::time::wall_clock;
+use riftmesh_base::{Millis, Role};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
 use crate::authority::ClusterAuthority;
-use crate::link::{Peer, Refused};
+use crate::identity::NodeName;
+use crate::link::{Doorkeeper, Peer, Refused};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -35,9 +36,20 @@ impl Handler for Gate {
     fn blob(&self, _: Peer, _: BlobHash) -> Option<PathBuf> {
         None
     }
+    fn door(&self) -> Option<&dyn Doorkeeper> {
+        Some(self)
+    }
+}
+
+impl Doorkeeper for Gate {
+    fn knocked(&self, _: SocketAddr, request: Bytes) -> BoxFuture<'_, Result<Bytes, Refused>> {
+        self.entered.add_permits(1);
+        Box::pin(std::future::ready(Ok(request)))
+    }
 }
 
 struct Pair {
+    authority: ClusterAuthority,
     alice: Arc<QuicLink>,
     bob: Arc<QuicLink>,
     gate: Arc<Gate>,
@@ -48,7 +60,12 @@ impl Pair {
     fn new(settings: &QuicSettings) -> Self {
         let authority = ClusterAuthority::create(ClusterId([9; 16]), wall_clock()).unwrap();
         let bind = |node| {
-            let credential = authority.issue(NodeId(node), Millis::from_secs(3_600), wall_clock());
+            let credential = authority.issue(
+                NodeId(node),
+                Role::Voter,
+                Millis::from_secs(3_600),
+                wall_clock(),
+            );
             let address = (Ipv4Addr::LOCALHOST, 0).into();
             QuicLink::bind(address, &credential.unwrap(), settings.clone()).unwrap()
         };
@@ -61,6 +78,7 @@ impl Pair {
         });
         bob.serve(gate.clone());
         Self {
+            authority,
             alice,
             bob,
             gate,
@@ -180,4 +198,56 @@ async fn connections_are_shared_and_bounded() {
         }
     };
     timeout(DEADLINE, settled).await.unwrap();
+}
+
+/// Without a certificate nobody gets further than the door: not on the way of the nodes, not by naming the nodes'
+/// protocol, and not by asking at the door for what nodes ask for.
+#[tokio::test]
+async fn strangers_get_no_further_than_the_door() {
+    let pair = Pair::new(&QuicSettings::default());
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(pair.authority.certificate().to_vec().into())
+        .unwrap();
+    let stranger = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let name = NodeName::any_with_role(Role::Voter, pair.bob.cluster);
+    let dial = async |protocol: &[u8], marked: bool| {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![protocol.to_vec()];
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        if marked {
+            config.initial_dst_cid_provider(Arc::new(door::marked_id));
+        }
+        let address = pair.bob.local_address();
+        let connection = stranger
+            .connect_with(config, address, &name)
+            .unwrap()
+            .await?;
+        // The handshake is over for the stranger before its certificate is missed.
+        let (mut send, mut recv) = connection.open_bi().await?;
+        frame::write_request(&mut send, Kind::Call(Lane::Client), "x".into())
+            .await
+            .ok();
+        recv.read_to_end(100).await.ok();
+        Err::<(), _>(connection.closed().await)
+    };
+    for (protocol, marked) in [
+        (&b"riftmesh/1"[..], false),
+        (b"riftmesh-join/1", false),
+        (b"riftmesh/1", true),
+        (b"riftmesh-join/1", true),
+    ] {
+        let ended = timeout(DEADLINE, dial(protocol, marked)).await;
+        ended.expect("the stranger is still there").unwrap_err();
+    }
+    assert_eq!(pair.gate.entered.available_permits(), 0, "a call came in");
+    let refusals = pair.bob.refusals();
+    assert_eq!(refusals["no-certificate"], 1);
+    assert_eq!(refusals["other-protocol"], 1);
 }

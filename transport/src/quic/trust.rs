@@ -2,6 +2,7 @@
 
 use quinn::ConnectionError;
 
+use super::STRANGER;
 use super::pool::DialFailure;
 
 /// QUIC reports a TLS alert as this number plus the alert's code.
@@ -24,6 +25,10 @@ pub(super) fn blame(error: &ConnectionError) -> DialFailure {
             )),
             None => DialFailure::Unreachable(error.to_string()),
         },
+        ConnectionError::ApplicationClosed(close) if close.error_code == STRANGER => {
+            let reason = String::from_utf8_lossy(&close.reason);
+            DialFailure::Untrusted(format!("the peer turned us away: {reason}"))
+        }
         ConnectionError::VersionMismatch => DialFailure::Untrusted(error.to_string()),
         ConnectionError::ApplicationClosed(_)
         | ConnectionError::Reset
@@ -36,6 +41,22 @@ pub(super) fn blame(error: &ConnectionError) -> DialFailure {
 fn alert(code: u64) -> Option<u64> {
     code.checked_sub(TLS_ALERT_BASE)
         .filter(|alert| *alert < 0x100)
+}
+
+/// In a word for the count, why the other side's certificate was refused here, if that ended the connection.
+pub(super) fn refused_here(error: &ConnectionError) -> Option<&'static str> {
+    let ConnectionError::TransportError(ours) = error else {
+        return None;
+    };
+    alert(ours.code.into()).map(|alert| match alert {
+        42 | 43 | 46 => "not-a-node",
+        44 => "revoked",
+        45 => "expired",
+        48 | 51 => "wrong-cluster",
+        112 | 120 => "other-protocol",
+        116 => "no-certificate",
+        _ => "handshake",
+    })
 }
 
 /// What the alerts of RFC 8446 section 6 that concern certificates mean here.

@@ -1,0 +1,13 @@
+//! How a node proves who it is: where its certificate comes from, how it stays valid, and, on a voter, who else gets one.
+
+mod issuer;
+mod join;
+mod keeper;
+mod permits;
+mod watch;
+
+pub use issuer::Issuer;
+pub use join::obtain;
+pub use keeper::CertificateKeeper;
+pub use permits::permit;
+pub use watch::{follow_state, follow_voters};
