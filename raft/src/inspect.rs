@@ -122,7 +122,7 @@ pub fn entry(index: u64, bytes: &[u8]) -> Result<EntryView, OpenError> {
 
 /// A state, where it stands, and who belonged to the group there.
 #[derive(Clone)]
-pub struct Standing {
+pub struct StoppedState {
     /// The state.
     pub state: State,
     /// The last entry in it, with its term; none for a node that never had one.
@@ -135,7 +135,7 @@ pub struct Standing {
 ///
 /// # Errors
 /// [`OpenError::Content`] when it cannot be read.
-pub fn snapshot(saved: &SavedSnapshot) -> Result<Standing, OpenError> {
+pub fn snapshot(saved: &SavedSnapshot) -> Result<StoppedState, OpenError> {
     Replica::of(saved).map(standing)
 }
 
@@ -148,13 +148,13 @@ pub fn state(
     saved: Option<&SavedSnapshot>,
     entries: Option<(u64, u64)>,
     read: impl Fn(u64, u64, usize) -> Result<Vec<(u64, Vec<u8>)>, StorageError>,
-) -> Result<Standing, RecoverError> {
+) -> Result<StoppedState, RecoverError> {
     replay(saved, entries, read).map(standing)
 }
 
-fn standing(replica: Replica) -> Standing {
+fn standing(replica: Replica) -> StoppedState {
     let last = |id: LogId| (Term(id.leader_id.term), LogIndex(id.index));
-    Standing {
+    StoppedState {
         state: replica.state,
         last: replica.last.map(last),
         voters: voters(&replica.membership),

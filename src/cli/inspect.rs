@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use riftmesh_base::{BlobHash, LogIndex, NodeId, Term};
-use riftmesh_raft::inspect::{self, EntryContent, EntryView, LogSummary, Standing};
+use riftmesh_raft::inspect::{self, EntryContent, EntryView, LogSummary, StoppedState};
 use riftmesh_statemachine::query::StateSummary;
 use riftmesh_storage::inspect::{StoppedLog, StoppedNode};
 use serde::Serialize;
@@ -203,7 +203,7 @@ struct StateAnswer {
 }
 
 impl StateAnswer {
-    fn of(node: NodeId, standing: &Standing) -> Self {
+    fn of(node: NodeId, standing: &StoppedState) -> Self {
         let violations = standing.state.validate().err().unwrap_or_default();
         Self {
             node,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use riftmesh_base::BlobHash;
 use riftmesh_base::limits::BLOB_BYTES_MAX;
 
-use crate::disk::{Disk, DiskFile, HostDisk};
+use crate::disk::{DiskFile, FileSystem, HostDisk};
 use crate::durable;
 use crate::error::StorageError;
 
@@ -22,7 +22,7 @@ const COPY_BYTES: usize = 256 << 10;
 /// believed; it can still be read.
 #[derive(Debug)]
 pub struct BlobStore {
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn FileSystem>,
     root: PathBuf,
     next: AtomicU64,
     /// A sync failed.
@@ -39,7 +39,7 @@ impl BlobStore {
     }
 
     /// As [`Self::open`], on any file system.
-    pub(crate) fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, StorageError> {
+    pub(crate) fn open_on(disk: Arc<dyn FileSystem>, root: &Path) -> Result<Self, StorageError> {
         durable::create_directory(&*disk, root)?;
         let store = Self {
             disk,

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// A file system. Nothing is durable before it is synced: content by [`DiskFile::sync`], names by
-/// [`Disk::sync_directory`].
-pub trait Disk: Debug + Send + Sync + 'static {
+/// [`FileSystem::sync_directory`].
+pub trait FileSystem: Debug + Send + Sync + 'static {
     /// Opens a file that is there; for writing too unless `read_only`.
     fn open(&self, path: &Path, read_only: bool) -> io::Result<Arc<dyn DiskFile>>;
     /// Makes an empty file, in place of one that is there.
@@ -86,7 +86,7 @@ impl dyn DiskFile {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HostDisk;
 
-impl Disk for HostDisk {
+impl FileSystem for HostDisk {
     fn open(&self, path: &Path, read_only: bool) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(!read_only).open(path)?;
         Ok(Arc::new(file))

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::disk::Disk;
+use crate::disk::FileSystem;
 use crate::error::StorageError;
 
 /// Replaces the file at `path` by `content`: written to `path` with the extension `tmp`, synced, renamed over
@@ -11,7 +11,11 @@ use crate::error::StorageError;
 ///
 /// # Errors
 /// [`StorageError::Io`]; `path` then holds the old content or the new.
-pub fn replace_file(disk: &dyn Disk, path: &Path, content: &[&[u8]]) -> Result<(), StorageError> {
+pub fn replace_file(
+    disk: &dyn FileSystem,
+    path: &Path,
+    content: &[&[u8]],
+) -> Result<(), StorageError> {
     let aside = path.with_extension("tmp");
     let file = disk
         .create(&aside)
@@ -31,7 +35,7 @@ pub fn replace_file(disk: &dyn Disk, path: &Path, content: &[&[u8]]) -> Result<(
 ///
 /// # Errors
 /// [`StorageError::Io`].
-pub fn read_file(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
+pub fn read_file(disk: &dyn FileSystem, path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
     let failed = |e| StorageError::io("read", path, &e);
     let file = match disk.open(path, true) {
         Ok(file) => file,
@@ -51,7 +55,7 @@ pub fn read_file(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, Storag
 ///
 /// # Errors
 /// [`StorageError::Io`].
-pub fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), StorageError> {
+pub fn rename(disk: &dyn FileSystem, from: &Path, to: &Path) -> Result<(), StorageError> {
     disk.rename(from, to)
         .map_err(|e| StorageError::io("rename", from, &e))?;
     sync_directory(disk, parent(to))
@@ -61,7 +65,7 @@ pub fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), StorageErro
 ///
 /// # Errors
 /// [`StorageError::Io`].
-pub fn sync_directory(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+pub fn sync_directory(disk: &dyn FileSystem, path: &Path) -> Result<(), StorageError> {
     disk.sync_directory(path)
         .map_err(|e| StorageError::io("sync", path, &e))
 }
@@ -71,7 +75,7 @@ pub fn sync_directory(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> 
 ///
 /// # Errors
 /// [`StorageError::Io`].
-pub fn create_directory(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+pub fn create_directory(disk: &dyn FileSystem, path: &Path) -> Result<(), StorageError> {
     let above = parent(path);
     // Also above what is there: a start that failed may have left any of these names unsynced.
     if above != path {
@@ -94,7 +98,7 @@ pub fn create_directory(disk: &dyn Disk, path: &Path) -> Result<(), StorageError
 ///
 /// # Errors
 /// [`StorageError::Io`].
-pub fn remove_if_present(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+pub fn remove_if_present(disk: &dyn FileSystem, path: &Path) -> Result<(), StorageError> {
     match disk.remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(StorageError::io("remove", path, &e)),
         _ => Ok(()),

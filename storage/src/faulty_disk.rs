@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{DiskFile, FileSystem};
 
 /// What a disk writes at once.
 const SECTOR: usize = 512;
@@ -24,7 +24,7 @@ pub struct Image {
 
 /// What a crash takes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
+pub enum PowerLoss {
     /// Nothing: the process was killed.
     Nothing,
     /// Everything that was not synced: the power went.
@@ -39,7 +39,7 @@ pub enum Loss {
 
 /// What goes wrong at a step that changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum DiskFault {
     /// A write takes only half of what it is given; the next one takes the rest.
     Short,
     /// The disk is full from here on.
@@ -96,7 +96,7 @@ struct World {
     before: Content,
     now: Content,
     trace: Vec<Effect>,
-    fault: Option<(usize, Fault)>,
+    fault: Option<(usize, DiskFault)>,
     full: bool,
 }
 
@@ -274,13 +274,13 @@ impl FaultyDisk {
     }
 
     /// What is on the disk when everything stops after so many effects.
-    pub fn crash(&self, steps: usize, loss: Loss) -> Image {
+    pub fn crash(&self, steps: usize, loss: PowerLoss) -> Image {
         let world = self.world();
         let trace = &world.trace[..steps];
         let durable = durable(trace);
         let mut content = world.before.clone();
         let mut draw = Draw(match loss {
-            Loss::Some(seed) => seed,
+            PowerLoss::Some(seed) => seed,
             _ => 0,
         });
         for (at, effect) in trace.iter().enumerate() {
@@ -292,10 +292,10 @@ impl FaultyDisk {
             let last = at + 1 == steps;
             match (loss, effect) {
                 _ if durable[at] => content.apply(effect),
-                (Loss::Unsynced, _) => {}
-                (Loss::Some(_), _) => content.apply_some(effect, &mut draw),
+                (PowerLoss::Unsynced, _) => {}
+                (PowerLoss::Some(_), _) => content.apply_some(effect, &mut draw),
                 (
-                    Loss::Torn(cut),
+                    PowerLoss::Torn(cut),
                     Effect::Write {
                         inode,
                         offset,
@@ -305,7 +305,7 @@ impl FaultyDisk {
                     content.write(*inode, *offset, &bytes[..cut]);
                 }
                 (
-                    Loss::Zeroed(cut),
+                    PowerLoss::Zeroed(cut),
                     Effect::Write {
                         inode,
                         offset,
@@ -328,7 +328,7 @@ impl FaultyDisk {
     }
 
     /// Lets `fault` happen once so many effects have happened.
-    pub fn fail_after(&self, steps: usize, fault: Fault) {
+    pub fn fail_after(&self, steps: usize, fault: DiskFault) {
         self.world().fault = Some((steps, fault));
     }
 
@@ -350,7 +350,7 @@ impl FaultyDisk {
 
 impl World {
     /// Takes the fault if it is of this kind and its time has come.
-    fn due(&mut self, kind: Fault) -> bool {
+    fn due(&mut self, kind: DiskFault) -> bool {
         let due = self
             .fault
             .is_some_and(|(at, fault)| fault == kind && self.trace.len() >= at);
@@ -365,7 +365,7 @@ impl World {
             effect,
             Effect::Create { .. } | Effect::Directory { .. } | Effect::Write { .. }
         );
-        if takes_space && self.due(Fault::NoSpace) {
+        if takes_space && self.due(DiskFault::NoSpace) {
             self.full = true;
         }
         if takes_space && self.full {
@@ -389,7 +389,7 @@ struct OpenFile {
     inode: usize,
 }
 
-impl Disk for FaultyDisk {
+impl FileSystem for FaultyDisk {
     fn open(&self, path: &Path, _read_only: bool) -> io::Result<Arc<dyn DiskFile>> {
         let inode = self.world().inode(path)?;
         let disk = self.clone();
@@ -455,7 +455,7 @@ impl Disk for FaultyDisk {
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        let good = !self.world().due(Fault::SyncFails);
+        let good = !self.world().due(DiskFault::SyncFails);
         self.act(Effect::SyncNames {
             directory: path.to_owned(),
             good,
@@ -486,8 +486,8 @@ impl DiskFile for OpenFile {
         let mut len = bytes.len();
         let mut world = self.disk.world();
         let space_ends =
-            matches!(world.fault, Some((at, Fault::NoSpace)) if world.trace.len() >= at);
-        if space_ends || world.due(Fault::Short) {
+            matches!(world.fault, Some((at, DiskFault::NoSpace)) if world.trace.len() >= at);
+        if space_ends || world.due(DiskFault::Short) {
             len = len.div_ceil(2);
         }
         if space_ends {
@@ -514,7 +514,7 @@ impl DiskFile for OpenFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let good = !self.disk.world().due(Fault::SyncFails);
+        let good = !self.disk.world().due(DiskFault::SyncFails);
         self.disk.act(Effect::Sync {
             inode: self.inode,
             good,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::blobs::BlobStore;
 use crate::error::StorageError;
-use crate::faulty_disk::{Draw, Fault, FaultyDisk, Image, Loss};
+use crate::faulty_disk::{DiskFault, Draw, FaultyDisk, Image, PowerLoss};
 use crate::log::{LogEngine, LogOp, PurgePoint};
 use crate::log_suite::Model;
 use crate::segments::SegmentLog;
@@ -86,9 +86,9 @@ impl Run {
 }
 
 /// Losses worth trying at `step`; tears at the edges of bytes, checksums and sectors.
-fn losses(disk: &FaultyDisk, step: usize, draw: &mut Draw) -> Vec<Loss> {
-    let mut losses = vec![Loss::Nothing, Loss::Unsynced];
-    losses.extend((0..3).map(|_| Loss::Some(draw.next())));
+fn losses(disk: &FaultyDisk, step: usize, draw: &mut Draw) -> Vec<PowerLoss> {
+    let mut losses = vec![PowerLoss::Nothing, PowerLoss::Unsynced];
+    losses.extend((0..3).map(|_| PowerLoss::Some(draw.next())));
     if let Some(len) = disk.written_before(step) {
         let cuts = [
             0,
@@ -105,14 +105,14 @@ fn losses(disk: &FaultyDisk, step: usize, draw: &mut Draw) -> Vec<Loss> {
             len - 1,
         ];
         for cut in cuts.into_iter().filter(|cut| *cut < len) {
-            losses.extend([Loss::Torn(cut), Loss::Zeroed(cut)]);
+            losses.extend([PowerLoss::Torn(cut), PowerLoss::Zeroed(cut)]);
         }
     }
     losses
 }
 
 /// Opens what a crash left, checks it, crashes again somewhere in what opening did, and writes on.
-fn survives(run: &Run, step: usize, loss: Loss, draw: &mut Draw, told: &str) {
+fn survives(run: &Run, step: usize, loss: PowerLoss, draw: &mut Draw, told: &str) {
     let allowed = run.allowed(step);
     let fits = |log: &SegmentLog| {
         let found = Model::of(log);
@@ -126,14 +126,14 @@ fn survives(run: &Run, step: usize, loss: Loss, draw: &mut Draw, told: &str) {
     let log = open(&disk).unwrap_or_else(|e| panic!("{told}: {e}"));
     let mut model = fits(&log);
 
-    let again = disk.crash(draw.below(disk.steps() + 1), Loss::Some(draw.next()));
+    let again = disk.crash(draw.below(disk.steps() + 1), PowerLoss::Some(draw.next()));
     let again =
         open(&FaultyDisk::of(&again)).unwrap_or_else(|e| panic!("{told}, opened twice: {e}"));
     fits(&again);
 
     let ops = draw_write(draw, &mut model);
     log.write(&ops).unwrap();
-    let last = FaultyDisk::of(&disk.crash(disk.steps(), Loss::Unsynced));
+    let last = FaultyDisk::of(&disk.crash(disk.steps(), PowerLoss::Unsynced));
     let log = open(&last).unwrap_or_else(|e| panic!("{told}, written on: {e}"));
     assert_eq!(Model::of(&log), model, "{told}, written on");
 }
@@ -250,7 +250,7 @@ fn the_log_refuses_other_files() {
 fn an_error_is_the_end_of_the_engine() {
     for seed in 0..4 {
         let steps = run(seed, 16).disk.steps();
-        for (fault, step) in [Fault::NoSpace, Fault::SyncFails]
+        for (fault, step) in [DiskFault::NoSpace, DiskFault::SyncFails]
             .into_iter()
             .flat_map(|fault| (0..steps).map(move |step| (fault, step)))
         {
@@ -285,7 +285,7 @@ fn an_error_is_the_end_of_the_engine() {
             for _ in 0..2 {
                 log.write(&draw_write(&mut draw, &mut found)).unwrap();
             }
-            let cut = FaultyDisk::of(&disk.crash(disk.steps(), Loss::Unsynced));
+            let cut = FaultyDisk::of(&disk.crash(disk.steps(), PowerLoss::Unsynced));
             let log = open(&cut).unwrap_or_else(|e| panic!("{told}, power cut: {e}"));
             assert_eq!(Model::of(&log), found, "{told}, power cut");
         }
@@ -297,13 +297,13 @@ fn an_error_is_the_end_of_the_engine() {
 fn short_writes_are_continued() {
     for step in 0..run(2, 8).disk.steps() {
         let disk = FaultyDisk::default();
-        disk.fail_after(step, Fault::Short);
+        disk.fail_after(step, DiskFault::Short);
         let log = open(&disk).unwrap();
         let (mut draw, mut model) = (Draw(2), Model::default());
         for _ in 0..8 {
             log.write(&draw_write(&mut draw, &mut model)).unwrap();
         }
-        let cut = FaultyDisk::of(&disk.crash(disk.steps(), Loss::Unsynced));
+        let cut = FaultyDisk::of(&disk.crash(disk.steps(), PowerLoss::Unsynced));
         assert_eq!(Model::of(&open(&cut).unwrap()), model);
     }
 }
@@ -348,7 +348,7 @@ fn a_snapshot_survives_a_crash_at_every_step() {
 /// A save that failed is the slot's last; a new process finds the old snapshot or the new one.
 #[test]
 fn an_error_is_the_end_of_the_slot() {
-    for fault in [Fault::NoSpace, Fault::SyncFails] {
+    for fault in [DiskFault::NoSpace, DiskFault::SyncFails] {
         let disk = FaultyDisk::default();
         let saving = slot(&disk).unwrap();
         saving.save(b"meta", &image_of(1)).unwrap();
@@ -415,7 +415,7 @@ fn a_blob_put_again_is_durable() {
         let disk = stop_at(begin, step);
         let store = blobs(&disk);
         let hash = store.put(b"weights").unwrap();
-        let cut = FaultyDisk::of(&disk.crash(disk.steps(), Loss::Unsynced));
+        let cut = FaultyDisk::of(&disk.crash(disk.steps(), PowerLoss::Unsynced));
         blobs(&cut)
             .verify(&hash)
             .unwrap_or_else(|e| panic!("stopped at {step}: {e}"));
@@ -427,7 +427,7 @@ fn stop_at(begin: usize, step: usize) -> FaultyDisk {
     let disk = FaultyDisk::default();
     let store = blobs(&disk);
     assert_eq!(disk.steps(), begin);
-    disk.fail_after(step, Fault::SyncFails);
+    disk.fail_after(step, DiskFault::SyncFails);
     let outcome = store.put(b"weights");
     if outcome.is_err() {
         let refused = store.put(b"weights").unwrap_err();
@@ -440,7 +440,7 @@ fn stop_at(begin: usize, step: usize) -> FaultyDisk {
 /// The disk itself, or nothing above is worth anything: what is synced stays, what is not may go, in the ways asked for.
 #[test]
 fn the_disk_forgets_what_is_not_synced() {
-    use crate::disk::Disk as _;
+    use crate::disk::FileSystem as _;
     let disk = FaultyDisk::default();
     disk.create_directory(Path::new("/d")).unwrap();
     disk.sync_directory(Path::new("/")).unwrap();
@@ -451,18 +451,22 @@ fn the_disk_forgets_what_is_not_synced() {
         let image: Image = disk.crash(disk.steps(), loss);
         image.files.into_values().next()
     };
-    assert_eq!(content(Loss::Unsynced), None, "its name was never synced");
-    assert_eq!(content(Loss::Nothing), Some(b"old".to_vec()));
+    assert_eq!(
+        content(PowerLoss::Unsynced),
+        None,
+        "its name was never synced"
+    );
+    assert_eq!(content(PowerLoss::Nothing), Some(b"old".to_vec()));
     disk.sync_directory(Path::new("/d")).unwrap();
     file.write_at(b"newer", 0).unwrap();
-    assert_eq!(content(Loss::Unsynced), Some(b"old".to_vec()));
-    assert_eq!(content(Loss::Torn(1)), Some(b"nld".to_vec()));
-    assert_eq!(content(Loss::Zeroed(1)), Some(b"n\0\0\0\0".to_vec()));
-    disk.fail_after(0, Fault::SyncFails);
+    assert_eq!(content(PowerLoss::Unsynced), Some(b"old".to_vec()));
+    assert_eq!(content(PowerLoss::Torn(1)), Some(b"nld".to_vec()));
+    assert_eq!(content(PowerLoss::Zeroed(1)), Some(b"n\0\0\0\0".to_vec()));
+    disk.fail_after(0, DiskFault::SyncFails);
     file.sync().unwrap_err();
     file.sync().unwrap();
     assert_eq!(
-        content(Loss::Unsynced),
+        content(PowerLoss::Unsynced),
         Some(b"old".to_vec()),
         "a later sync does not help"
     );

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use riftmesh_base::codec::{open, seal};
 use riftmesh_base::limits::SNAPSHOT_BYTES_MAX;
 
-use crate::disk::{Disk, HostDisk};
+use crate::disk::{FileSystem, HostDisk};
 use crate::durable;
 use crate::error::StorageError;
 
@@ -54,7 +54,7 @@ fn check_size(image: &[u8]) -> Result<(), StorageError> {
 /// A snapshot in a file.
 #[derive(Debug)]
 pub struct DiskSnapshots {
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn FileSystem>,
     file: PathBuf,
     /// Why nothing more is saved. Held while the file is replaced.
     stopped: Mutex<Option<String>>,
@@ -71,7 +71,10 @@ impl DiskSnapshots {
     }
 
     /// As [`Self::open`], on any file system.
-    pub(crate) fn open_on(disk: Arc<dyn Disk>, directory: &Path) -> Result<Self, StorageError> {
+    pub(crate) fn open_on(
+        disk: Arc<dyn FileSystem>,
+        directory: &Path,
+    ) -> Result<Self, StorageError> {
         durable::create_directory(&*disk, directory)?;
         let file = Self::file(directory);
         durable::remove_if_present(&*disk, &file.with_extension("tmp"))?;
@@ -93,7 +96,7 @@ impl DiskSnapshots {
 
     /// The snapshot in `file`, if there is one.
     pub(crate) fn read(
-        disk: &dyn Disk,
+        disk: &dyn FileSystem,
         file: &Path,
     ) -> Result<Option<SavedSnapshot>, StorageError> {
         let Some(bytes) = durable::read_file(disk, file)? else {

@@ -51,8 +51,9 @@ impl Machine {
 
     /// Starts the node; its log goes to a file.
     pub fn start(&mut self, seeds: &str, options: &[&str]) {
-        let log = File::options().create(true).append(true);
-        let log = log.clone().open(self.dir.join("node.log")).unwrap();
+        let path = self.dir.join("node.log");
+        let mut file = File::options();
+        let log = file.create(true).append(true).open(path).unwrap();
         let node = self
             .command(seeds, options)
             .stdout(log.try_clone().unwrap())

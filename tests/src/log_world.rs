@@ -50,7 +50,7 @@ impl LogPlan {
 
 /// What came of a run.
 #[derive(Debug, Clone)]
-pub struct LogReport {
+pub struct WorldReport {
     /// Broken promises.
     pub breaches: Vec<Breach>,
     /// Submissions, grants and completions acknowledged.
@@ -62,7 +62,7 @@ pub struct LogReport {
 }
 
 /// Runs a plan.
-pub fn run(plan: LogPlan) -> LogReport {
+pub fn run(plan: LogPlan) -> WorldReport {
     let mut world = LogWorld::new(plan);
     while world.now < plan.chaos {
         world.tick();
@@ -343,12 +343,12 @@ impl LogWorld {
             .extend_from_slice(format!("{} {line}\n", self.now.0).as_bytes());
     }
 
-    fn report(mut self) -> LogReport {
+    fn report(mut self) -> WorldReport {
         for number in 0..self.replicas.len() {
             self.catch_up(number);
             self.see(number);
         }
-        LogReport {
+        WorldReport {
             breaches: self.oracle.judge(self.replicas[self.leader].state()),
             counts: self.oracle.counts(),
             zombies: self.zombies,

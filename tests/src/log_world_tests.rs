@@ -1,6 +1,6 @@
 //! The state machine behind a simulated log.
 
-use crate::log_world::{LogPlan, LogReport, run};
+use crate::log_world::{LogPlan, WorldReport, run};
 use crate::oracle::Breach;
 use crate::subject::Flaw;
 
@@ -75,7 +75,7 @@ fn planted_bugs_are_found() {
 
 fn find(flaw: Flaw, expected: fn(&Breach) -> bool) {
     let found = |seed| {
-        let LogReport { breaches, .. } = run(LogPlan::new(seed, flaw));
+        let WorldReport { breaches, .. } = run(LogPlan::new(seed, flaw));
         breaches.iter().any(expected)
     };
     assert!((0..SEEDS).any(found), "{flaw:?} went unnoticed");

@@ -38,7 +38,7 @@ pub struct Spread {
 }
 
 /// Something to draw.
-pub enum Chart {
+pub enum ReportChart {
     /// Lines through points.
     Lines {
         /// Title and axes.
@@ -66,7 +66,7 @@ pub enum Chart {
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-impl Chart {
+impl ReportChart {
     /// The drawing.
     ///
     /// # Errors
@@ -249,7 +249,7 @@ mod tests {
             centre: 12.0,
             half_width,
         };
-        let lines = |series, diagonal| Chart::Lines {
+        let lines = |series, diagonal| ReportChart::Lines {
             axes: axes(),
             series,
             diagonal,
@@ -259,11 +259,11 @@ mod tests {
             lines(vec![line(vec![(3.0, 0.0)])], false),
             lines(vec![line(Vec::new())], false),
             lines(vec![line(vec![(0.2, 0.3), (0.8, 0.7)])], true),
-            Chart::Bars {
+            ReportChart::Bars {
                 axes: axes(),
                 bars: vec![(1.0, 2.0, 4), (2.0, 3.0, 0)],
             },
-            Chart::Spreads {
+            ReportChart::Spreads {
                 axes: axes(),
                 spreads: vec![spread(30.0), spread(0.0), spread(f64::INFINITY)],
             },

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::Exit;
 use super::output::{data, json, table, talk};
-use charts::{Axes, Chart, Series, Spread};
+use charts::{Axes, ReportChart, Series, Spread};
 use collect::{Collected, ConfigurationFacts, RatedPlayer};
 
 /// What to report.
@@ -142,7 +142,7 @@ fn axes(title: String, x: &'static str, y: &'static str) -> Axes {
     Axes { title, x, y }
 }
 
-fn loss_chart(facts: &ConfigurationFacts) -> Option<Chart> {
+fn loss_chart(facts: &ConfigurationFacts) -> Option<ReportChart> {
     let series: Vec<Series> = facts
         .losses
         .iter()
@@ -152,35 +152,35 @@ fn loss_chart(facts: &ConfigurationFacts) -> Option<Chart> {
         })
         .collect();
     let title = format!("{}: losses by head", facts.configuration);
-    (!series.is_empty()).then(|| Chart::Lines {
+    (!series.is_empty()).then(|| ReportChart::Lines {
         axes: axes(title, "optimiser steps", "cross-entropy (nats)"),
         series,
         diagonal: false,
     })
 }
 
-fn rating_chart(ratings: &[RatedPlayer], configuration: &str) -> Option<Chart> {
+fn rating_chart(ratings: &[RatedPlayer], configuration: &str) -> Option<ReportChart> {
     let title = format!("{configuration}: ratings with 95 % intervals");
     let spread = |rated: &RatedPlayer| Spread {
         name: rated.player.clone(),
         centre: rated.elo,
         half_width: riftmesh_learning::stats::Z_95 * rated.standard_error,
     };
-    (!ratings.is_empty()).then(|| Chart::Spreads {
+    (!ratings.is_empty()).then(|| ReportChart::Spreads {
         axes: axes(title, "Elo", ""),
         spreads: ratings.iter().map(spread).collect(),
     })
 }
 
-fn length_chart(facts: &ConfigurationFacts) -> Option<Chart> {
+fn length_chart(facts: &ConfigurationFacts) -> Option<ReportChart> {
     let title = format!("{}: length of {} games", facts.configuration, facts.games);
-    (!facts.lengths.is_empty()).then(|| Chart::Bars {
+    (!facts.lengths.is_empty()).then(|| ReportChart::Bars {
         axes: axes(title, "moves", "games"),
         bars: facts.lengths.clone(),
     })
 }
 
-fn calibration_chart(facts: &ConfigurationFacts) -> Option<Chart> {
+fn calibration_chart(facts: &ConfigurationFacts) -> Option<ReportChart> {
     let points = facts
         .calibration
         .iter()
@@ -190,7 +190,7 @@ fn calibration_chart(facts: &ConfigurationFacts) -> Option<Chart> {
         "{}: what searches expect, and what happens",
         facts.configuration
     );
-    (!facts.calibration.is_empty()).then(|| Chart::Lines {
+    (!facts.calibration.is_empty()).then(|| ReportChart::Lines {
         axes: axes(title, "expected chance to win", "share won"),
         series: vec![Series {
             name: "games".to_owned(),

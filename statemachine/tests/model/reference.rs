@@ -6,6 +6,8 @@
     reason = "callers have just found what is looked up"
 )]
 
+mod nodes;
+
 use std::collections::BTreeMap;
 
 use riftmesh_base::{BlobHash, JobId, LogIndex, Millis, NodeId, SessionId, Token};
@@ -313,44 +315,11 @@ impl Reference {
 
     // Nodes and sessions.
 
-    fn welcome(&self, node: NodeId) -> Result<(), &'static str> {
-        if self.trust.revoked.contains(&node) {
-            return Err("node-revoked");
-        }
-        Ok(())
-    }
-
-    fn distrust(&mut self, node: NodeId) -> Answered {
-        let in_roster = self.nodes.contains_key(&node);
-        if !in_roster && !self.trust.knows(node) {
-            return Err("unknown");
-        }
-        // The first is the one voter.
-        if in_roster && node == NodeId(1) {
-            return Err("conflict");
-        }
-        if self.trust.revoked.insert(node)
-            && let Some(session) = self.sessions.iter().find(|s| s.node == node)
-        {
-            self.end_session(session.id);
-        }
-        Ok(Answer::Done)
-    }
-
     pub fn session(&self, id: SessionId) -> Result<&PlainSession, &'static str> {
         self.sessions
             .iter()
             .find(|s| s.id == id)
             .ok_or("session over")
-    }
-
-    fn forget(&mut self, node: NodeId) -> Answered {
-        self.nodes.get(&node).ok_or("unknown")?;
-        if self.sessions.iter().any(|s| s.node == node) {
-            return Err("conflict");
-        }
-        self.nodes.remove(&node);
-        Ok(Answer::Done)
     }
 
     fn open(

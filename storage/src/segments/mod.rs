@@ -23,7 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{Disk, HostDisk};
+use crate::disk::{FileSystem, HostDisk};
 use crate::durable;
 use crate::error::StorageError;
 use crate::log::{LogEngine, LogHead, LogOp};
@@ -38,7 +38,7 @@ const SUFFIX: &str = ".segment";
 /// A durable log in files in a directory of their own.
 #[derive(Debug)]
 pub struct SegmentLog {
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn FileSystem>,
     directory: PathBuf,
     segment_bytes: u64,
     index: Mutex<Index>,
@@ -71,7 +71,7 @@ impl SegmentLog {
 
     /// As [`Self::open`], on any file system, with files of about `segment_bytes`.
     pub(crate) fn open_on(
-        disk: Arc<dyn Disk>,
+        disk: Arc<dyn FileSystem>,
         directory: &Path,
         segment_bytes: u64,
     ) -> Result<Self, StorageError> {
@@ -107,7 +107,7 @@ impl SegmentLog {
         Ok(log)
     }
 
-    fn over(disk: Arc<dyn Disk>, directory: &Path, segment_bytes: u64, found: Found) -> Self {
+    fn over(disk: Arc<dyn FileSystem>, directory: &Path, segment_bytes: u64, found: Found) -> Self {
         let last = found.last;
         Self {
             disk,
@@ -300,7 +300,7 @@ fn segment_path(directory: &Path, number: u64) -> PathBuf {
 }
 
 /// The numbers of the files in `directory`, rising.
-fn segment_numbers(disk: &dyn Disk, directory: &Path) -> Result<Vec<u64>, StorageError> {
+fn segment_numbers(disk: &dyn FileSystem, directory: &Path) -> Result<Vec<u64>, StorageError> {
     let names = disk
         .list(directory)
         .map_err(|e| StorageError::io("list", directory, &e))?;

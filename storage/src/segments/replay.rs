@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use crate::disk::Disk;
+use crate::disk::FileSystem;
 use crate::error::StorageError;
 
 use super::index::{BatchPlace, EntryPlace, Index, SegmentFile, misfit};
@@ -44,7 +44,7 @@ pub struct LastBatch {
 /// # Errors
 /// [`StorageError::Damaged`] with file and offset, or [`StorageError::Io`].
 pub fn replay(
-    disk: &dyn Disk,
+    disk: &dyn FileSystem,
     directory: &Path,
     numbers: &[u64],
     read_only: bool,

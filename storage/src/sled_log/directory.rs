@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::disk::{Disk as _, DiskFile, HostDisk};
+use crate::disk::{DiskFile, FileSystem as _, HostDisk};
 use crate::durable;
 use crate::error::StorageError;
 use crate::segments;
