@@ -73,7 +73,7 @@ impl Cluster {
 
     /// Starts a voter called `v4` by hand, which no one has asked for yet.
     pub fn add_voter(&mut self) {
-        let own = format!("127.0.0.1:{}", self.port + NODES);
+        let own = self.added_address();
         let log = File::create(self.data().join("nodes/v4.log")).unwrap();
         let node = Command::new(env!("CARGO_BIN_EXE_riftmesh"))
             .args(["node", "run", "--name", "v4", "--preset", "smoke"])
@@ -88,6 +88,11 @@ impl Cluster {
             .spawn()
             .unwrap();
         self.added = Some(node);
+    }
+
+    /// Where the voter of [`Cluster::add_voter`] answers.
+    pub fn added_address(&self) -> String {
+        format!("127.0.0.1:{}", self.port + NODES)
     }
 
     /// Where `up` keeps everything.
