@@ -4,8 +4,8 @@ use std::process::Output;
 
 use serde_json::Value;
 
+use crate::MINUTE;
 use crate::cluster::Cluster;
-use crate::{MINUTE, MOMENT};
 
 /// A fourth voter joins a live cluster, the leader leaves it, the state is saved, and what is left on a stopped node's
 /// disk can be read, given up, and begun anew from.
@@ -25,22 +25,24 @@ fn voters_come_and_go() {
     assert!(said(&refused).contains("--role voter"), "{refused:?}");
 
     works(&cluster.riftmesh(&["raft", "add-voter", "v4"]));
-    cluster.wait(MOMENT, "four voters", || {
+    cluster.wait(MINUTE, "four voters", || {
         (voters(&cluster).len() == 4).then_some(())
     });
     works(&cluster.riftmesh(&["raft", "remove-voter", &leader]));
-    let next = cluster.wait(MOMENT, "a leader among those that stay", || {
+    cluster.wait(MINUTE, "a leader among those that stay", || {
         cluster.leader().filter(|(name, _)| *name != leader)
     });
-    cluster.wait(MOMENT, "three voters without it", || {
+    cluster.wait(MINUTE, "three voters without it", || {
         let voters = voters(&cluster);
         (voters.len() == 3 && !voters.contains(&leader)).then_some(())
     });
-    if next.0 != "v4" {
-        works(&cluster.riftmesh(&["raft", "transfer-leader", "v4"]));
-    }
-    cluster.wait(MOMENT, "the new voter leads", || {
-        cluster.leader().filter(|(name, _)| name == "v4")
+    // On a starved machine leadership may move on by itself, so the order is repeated.
+    cluster.wait(MINUTE, "the new voter leads", || {
+        let led = cluster.leader().filter(|(name, _)| name == "v4");
+        if led.is_none() {
+            cluster.riftmesh(&["raft", "transfer-leader", "v4"]);
+        }
+        led
     });
 
     let file = cluster.data().with_file_name("backup.snapshot");
