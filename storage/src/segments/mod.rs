@@ -5,7 +5,7 @@
 //! segment:    opening batch, batch, batch, ...      one batch per write, one sync per batch
 //! ```
 //!
-//! - A write is one batch, all or nothing: [`sector`] says which parts of it are whole, [`replay`] what a crash left.
+//! - A write is one batch, all or nothing: `sector` says which parts of it are whole, `replay` what a crash left.
 //! - The first batch of a file repeats vote, commit mark, purge point and range, so files are removed one by one from
 //!   the oldest, each when everything that it ever held is purged. Every removal is synced before the next.
 //! - At opening, the last batch is written and synced again: a process that ended because its sync failed may have left
