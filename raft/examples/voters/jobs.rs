@@ -7,9 +7,7 @@ use std::time::Instant;
 
 use riftmesh_base::limits::SUBMIT_JOBS_MAX;
 use riftmesh_base::{BlobHash, ConfigurationName, Millis, NodeId, SessionId};
-use riftmesh_statemachine::job::{
-    DeviceNeed, Grant, JobKind, JobSpec, Needs, Output, RetryPolicy, SegmentRecord,
-};
+use riftmesh_statemachine::job::{Grant, JobKind, JobSpec, Output, RetryPolicy, SegmentRecord};
 use riftmesh_statemachine::roster::{NodeRecord, Role};
 use riftmesh_statemachine::{Body, Reply};
 
@@ -26,22 +24,12 @@ const SLOTS: u16 = 64;
 
 fn job(configuration: &ConfigurationName) -> JobSpec {
     JobSpec {
-        kind: JobKind::Selfplay,
-        configuration: configuration.clone(),
-        payload: "x".repeat(64),
-        priority: 100,
-        unique_key: None,
-        after: Vec::new(),
-        not_before: Millis(0),
-        needs: Needs {
-            slots: 1,
-            device: DeviceNeed::Any,
-        },
         retry: RetryPolicy {
             attempts_max: 3,
             backoff: Millis(100),
             backoff_max: Millis(1_000),
         },
+        ..JobSpec::plain(JobKind::Selfplay, configuration.clone(), "x".repeat(64))
     }
 }
 
