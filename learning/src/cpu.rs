@@ -263,18 +263,20 @@ impl CpuNet {
         self.value_out.apply(hidden.iter(), &mut value);
         let (cells, channels) = (self.grid.cells(), self.dims.channels);
         let spatial = cells * self.dims.action_planes;
-        let logit = |&action: &u32| {
-            let action = action as usize;
+        let mut logits = Vec::with_capacity(position.actions.len());
+        // A loop, because a closure given to `map` is not always inlined, and then runs without the processor's features.
+        for action in position.actions.iter().map(|action| *action as usize) {
             if action >= spatial {
-                return special[action - spatial];
+                logits.push(special[action - spatial]);
+                continue;
             }
             let (plane, cell) = (action / cells, action % cells);
             let features = &buffers.inner[self.grid.of(slot)[cell] * self.width..][..channels];
             let weights = &self.policy_out[plane * channels..][..channels];
-            self.policy_bias[plane] + dot(simd, features, weights)
-        };
+            logits.push(self.policy_bias[plane] + dot(simd, features, weights));
+        }
         NetEvaluation {
-            logits: position.actions.iter().map(logit).collect(),
+            logits,
             values: softmax_present(&value, position.players),
         }
     }

@@ -162,11 +162,14 @@ impl PackedConv {
         }
     }
 
-    /// For every live tap and input, where its number lies behind the window's corner in the input.
-    pub(crate) fn columns(&self) -> Vec<usize> {
-        let starts = self.offsets.iter().map(|offset| offset * self.stride);
-        let of = |start: usize| start..start + self.inputs;
-        starts.flat_map(of).collect()
+    /// For each live tap, how many grid cells behind the window's corner it lies.
+    pub(crate) fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+
+    /// Input channels.
+    pub(crate) fn inputs(&self) -> usize {
+        self.inputs
     }
 
     /// Numbers from one grid cell to the next in the input.
@@ -208,21 +211,22 @@ pub(crate) fn convolve<S: Simd, F: Finish>(
         let packed = S::as_simd_f32s(packed).0;
         let mut first = 0;
         while first < windows.centres.len() {
-            // The last tile repeats its last cell and stores it once.
-            let at: [usize; TILE] =
-                std::array::from_fn(|n| (first + n).min(windows.centres.len() - 1));
-            let begin = at.map(|cell| {
+            // The last tile repeats its last cell and stores it once. Loops, because the closures of `array::map` are
+            // not always inlined, and then run without the processor's features.
+            let mut corners = [0; TILE];
+            let mut sums = [[simd.splat_f32s(0.0); 2]; TILE];
+            for (n, (corner, sum)) in corners.iter_mut().zip(&mut sums).enumerate() {
+                let cell = (first + n).min(windows.centres.len() - 1);
+                *corner = windows.centres[cell] - windows.corner;
                 let row = if per_position {
                     cell / windows.cells
                 } else {
                     0
                 };
                 let start = &starts[row * conv.outputs() + block * width..][..width];
-                let start = S::as_simd_f32s(start).0;
-                [start[0], start[1]]
-            });
-            let corners = at.map(|cell| windows.centres[cell] - windows.corner);
-            let sums = tile(simd, conv, packed, input, corners, begin);
+                sum.copy_from_slice(S::as_simd_f32s(start).0);
+            }
+            let sums = tile(simd, conv, packed, input, &corners, sums);
             let tile = &windows.centres[first..];
             for (centre, sums) in tile.iter().zip(sums) {
                 let place = centre * conv.outputs() + block * width;
@@ -242,17 +246,24 @@ fn tile<S: Simd>(
     conv: &PackedConv,
     packed: &[S::f32s],
     input: &[f32],
-    corners: [usize; TILE],
+    corners: &[usize; TILE],
     mut sums: [[S::f32s; 2]; TILE],
 ) -> [[S::f32s; 2]; TILE] {
     let inputs = conv.inputs;
     for (tap, offset) in conv.offsets.iter().enumerate() {
-        let rows = corners.map(|corner| &input[(corner + offset) * conv.stride..][..inputs]);
+        let mut rows = [&input[..0]; TILE];
+        for (row, corner) in rows.iter_mut().zip(corners) {
+            *row = &input[(corner + offset) * conv.stride..][..inputs];
+        }
+        let [a, b, c, d, e, f] = rows;
+        let first = a.iter().zip(b).zip(c);
+        let second = d.iter().zip(e).zip(f);
         let weights = &packed[tap * inputs * 2..][..inputs * 2];
-        let (pairs, _) = weights.as_chunks::<2>();
-        for (channel, pair) in pairs.iter().enumerate().take(inputs) {
-            for (row, sum) in rows.iter().zip(&mut sums) {
-                let value = simd.splat_f32s(row[channel]);
+        // Zipped, not indexed: the loop then holds no check of bounds and all six rows stay in registers.
+        let columns = weights.as_chunks::<2>().0.iter().zip(first.zip(second));
+        for (pair, (((a, b), c), ((d, e), f))) in columns {
+            for (value, sum) in [a, b, c, d, e, f].into_iter().zip(&mut sums) {
+                let value = simd.splat_f32s(*value);
                 sum[0] = simd.mul_add_e_f32s(value, pair[0], sum[0]);
                 sum[1] = simd.mul_add_e_f32s(value, pair[1], sum[1]);
             }
