@@ -20,9 +20,16 @@ use crate::net::spy::Spy;
 use crate::net::wire::Wire;
 use crate::pace::Pace;
 
-/// The machines, voters first. The last one is behind the router.
+/// The machines, voters first. The last one is behind the router. Long names: short ones occur by chance in what is encrypted.
 const NAMES: [&str; 8] = [
-    "alder", "birch", "cedar", "dogwood", "elm", "fir", "ginkgo", "hazel",
+    "alderwood",
+    "birchwood",
+    "cedarwood",
+    "dogwoods-4",
+    "elmwoods-5",
+    "firwoods-6",
+    "ginkgotree",
+    "hazelwoods",
 ];
 const VOTERS: usize = 3;
 const HIDDEN: usize = 7;
@@ -105,11 +112,6 @@ impl<'a> Eight<'a> {
     fn form(&mut self) -> anyhow::Result<()> {
         let credential = self.credential.clone();
         self.machines[0].say(&["cluster", "create", "--out", &credential])?;
-        let watched = Arc::clone(&self.spy);
-        self.wire.watch(move |frame| {
-            let mut spy = watched.lock().unwrap_or_else(PoisonError::into_inner);
-            spy.look(frame);
-        });
         let seeds = self.seeds.clone();
         for voter in &mut self.machines[..VOTERS] {
             voter.start(&[
@@ -134,6 +136,11 @@ impl<'a> Eight<'a> {
         let words = NAMES.map(|name| (format!("the name {name}"), name.as_bytes().to_vec()));
         let secret = [("the join token".to_owned(), token.clone().into_bytes())];
         *self.spy() = Spy::new(PORT, words.into_iter().chain(secret));
+        let watched = Arc::clone(&self.spy);
+        self.wire.watch(move |frame| {
+            let mut spy = watched.lock().unwrap_or_else(PoisonError::into_inner);
+            spy.look(frame);
+        });
         for (number, worker) in self.machines.iter_mut().enumerate().skip(VOTERS) {
             let mut options = vec!["--join", &token, "--seeds", &seeds, "--slots", "1"];
             if number == HIDDEN {
