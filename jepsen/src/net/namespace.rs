@@ -68,8 +68,9 @@ pub fn know(name: &str, address: Ipv4Addr, number: u8) -> anyhow::Result<()> {
 /// `ip` fails.
 pub fn replace_address(name: &str, old: Ipv4Addr, new: Ipv4Addr) -> anyhow::Result<()> {
     let (old, new) = (format!("{old}/24"), format!("{new}/24"));
-    ip(["-n", name, "addr", "add", &new, "dev", DEVICE])?;
-    ip(["-n", name, "addr", "del", &old, "dev", DEVICE])
+    // In this order: with the first address of a network the kernel takes all others of it away.
+    ip(["-n", name, "addr", "del", &old, "dev", DEVICE])?;
+    ip(["-n", name, "addr", "add", &new, "dev", DEVICE])
 }
 
 impl Namespace {
