@@ -5,18 +5,15 @@
 #     bench/three_machines.sh target/release/riftmesh
 set -u
 binary=$(realpath "${1:-target/release/riftmesh}")
+if [ -z "${IN_ROOM:-}" ]; then
+    # Namespaces of mounts, networks and processes, which end with this script however it ends, and nothing else with them.
+    IN_ROOM=1 exec unshare --mount --net --pid --fork --kill-child=SIGKILL --mount-proc -- bash "$0" "$binary"
+fi
 work=$(mktemp -d)
 seeds=10.0.0.1:7700,10.0.0.2:7700,10.0.0.3:7700
-machines="m1 m2 m3 m9"
-
-clean_up() {
-    pkill -INT -f "^$binary node run" && sleep 5
-    pkill -KILL -f "^$binary node run"
-    for machine in $machines; do ip netns del "$machine"; done
-    ip link del riftbridge
-    rm -rf "$work"
-}
-trap clean_up EXIT
+trap 'rm -rf "$work"' EXIT
+# The names of `ip netns` are not the host's business.
+mount -t tmpfs none /run || exit 1
 
 machine() { # name, address
     ip netns add "$1"

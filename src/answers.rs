@@ -240,6 +240,9 @@ pub struct MemberAnswer {
     pub role: Option<Role>,
     /// Its QUIC address.
     pub address: String,
+    /// The QUIC address of the relay by which it is reached, if nobody can dial it.
+    #[serde(default)]
+    pub relay: Option<String>,
     /// Its HTTP address, if it has said.
     pub http: Option<String>,
     /// `up`, `suspect`, `down` or `unknown` (in the roster, never heard).

@@ -12,6 +12,7 @@ pub mod disk;
 pub mod edn;
 pub mod history;
 pub mod linear;
+pub mod mesh;
 pub mod nemesis;
 pub mod net;
 pub mod objects;

@@ -1,4 +1,4 @@
-//! `riftmesh-jepsen run | check | replay | list | campaign | report`.
+//! `riftmesh-jepsen run | check | replay | list | campaign | report | mesh`.
 //!
 //! Exit codes: 0 valid, 1 invalid, 2 unknown, 3 the harness itself failed.
 
@@ -50,6 +50,17 @@ enum Command {
     List,
     /// Run after run, over all workloads and faults, for hours
     Campaign(CampaignArgs),
+    /// Eight machines in network namespaces, one of them behind NAT: membership under cuts, loss, moves and ends
+    Mesh {
+        /// Where the nodes' files are kept, which must not be there yet
+        #[arg(long)]
+        folder: PathBuf,
+        /// The binary under test [default: `riftmesh` beside this program]
+        #[arg(long)]
+        binary: Option<PathBuf>,
+        #[arg(long, hide = true)]
+        in_room: bool,
+    },
     /// Draw the timeline and the charts of a run again
     Report {
         /// The run's folder
@@ -154,6 +165,11 @@ fn main() -> ExitCode {
             Ok(Validity::Valid)
         }
         Command::Campaign(args) => campaign(args),
+        Command::Mesh {
+            folder,
+            binary,
+            in_room,
+        } => mesh(&folder, binary, in_room),
         Command::Report { folder } => report::read_history(&folder)
             .and_then(|history| report::draw(&folder, &history))
             .map(|()| Validity::Valid),
@@ -208,6 +224,22 @@ fn go(plan: &RunPlan, binary: &Path, store: &Path, in_room: bool) -> anyhow::Res
     }
     let store = std::path::absolute(store).context("--store")?;
     Ok(print(&run(plan, binary, &store)?))
+}
+
+fn mesh(folder: &Path, named: Option<PathBuf>, in_room: bool) -> anyhow::Result<Validity> {
+    let (folder, binary) = (std::path::absolute(folder)?, binary(named)?);
+    if !in_room {
+        match room::enter()? {}
+    }
+    room::furnish()?;
+    std::fs::create_dir(&folder).with_context(|| format!("--folder {}", folder.display()))?;
+    Ok(match riftmesh_jepsen::mesh::run(&binary, &folder, &talk) {
+        Ok(()) => Validity::Valid,
+        Err(error) => {
+            talk(&format!("{error:#}"));
+            Validity::Invalid
+        }
+    })
 }
 
 fn check(args: &CheckArgs) -> anyhow::Result<Validity> {

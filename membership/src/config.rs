@@ -24,6 +24,10 @@ pub struct MembershipSettings {
     pub seek_every: Millis,
     /// A suspect whose host says that its port is closed is given this long to show another life.
     pub evidence_patience: Millis,
+    /// A node that does badly itself gives others more time. Off only to see what that is worth.
+    pub local_health: bool,
+    /// Nobody can dial this node: it is reached through a relay, which it looks for among the others.
+    pub dial_out: bool,
 }
 
 impl Default for MembershipSettings {
@@ -35,6 +39,8 @@ impl Default for MembershipSettings {
             repair_every: Millis::from_secs(30),
             seek_every: Millis::from_secs(1),
             evidence_patience: Millis::from_secs(1),
+            local_health: true,
+            dial_out: false,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use riftmesh_base::{Millis, NodeId, Seed};
-use riftmesh_transport::{Lane, Peer, Refused, SharedLink, Target};
+use riftmesh_transport::{Attachment, Lane, Peer, Refused, SharedLink, Target, relayed};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -29,6 +29,8 @@ const UNDER_WAY_MAX: usize = 512;
 const EXCHANGE_WITHIN: Duration = Duration::from_secs(5);
 /// A look at a suspect's port takes this long at most.
 const INVESTIGATE_WITHIN: Duration = Duration::from_secs(1);
+/// A relay must answer within this time.
+const ATTACH_WITHIN: Duration = Duration::from_millis(1_500);
 /// Leaving waits this long for the goodbye to go out.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 
@@ -63,8 +65,8 @@ enum Command {
 }
 
 impl Membership {
-    /// Takes a new generation and joins the mesh through `seeds`. `advertised` is where peers reach this node. Runs
-    /// on the tokio runtime it is called on; gossip deserves one of its own.
+    /// Takes a new generation and joins the mesh through `seeds`. `advertised` is where peers reach this node, unless the
+    /// settings say that none can. Runs on the tokio runtime it is called on; gossip deserves one of its own.
     ///
     /// # Errors
     /// See [`StartError`]; nothing has been announced then.
@@ -77,9 +79,13 @@ impl Membership {
         metadata: NodeMetadata,
         seeds: Vec<SocketAddr>,
     ) -> Result<Self, StartError> {
-        if advertised.ip().is_unspecified() || advertised.port() == 0 {
-            return Err(StartError::Unreachable(advertised));
-        }
+        let advertised = match settings.dial_out {
+            true => relayed::nowhere(node),
+            false if advertised.ip().is_unspecified() || advertised.port() == 0 => {
+                return Err(StartError::Unreachable(advertised));
+            }
+            false => advertised,
+        };
         metadata.check()?;
         let identity = NodeIdentity {
             node,
@@ -102,6 +108,7 @@ impl Membership {
             calls: BTreeMap::new(),
             tickets: 0,
             under_way: JoinSet::new(),
+            relay: JoinSet::new(),
             results: results_in,
             publish,
         };
@@ -189,6 +196,8 @@ struct Driver {
     calls: BTreeMap<u64, oneshot::Sender<Result<Bytes, Refused>>>,
     tickets: u64,
     under_way: JoinSet<()>,
+    /// Looks for a relay, then watches over it.
+    relay: JoinSet<()>,
     results: mpsc::Sender<Input>,
     publish: watch::Sender<Arc<MembershipView>>,
 }
@@ -274,6 +283,7 @@ impl Driver {
                     address,
                 } => self.investigate(node, generation, address),
                 MeshEffect::Renew { floor } => self.renew(floor),
+                MeshEffect::SeekRelay { candidates } => self.seek_relay(candidates),
                 MeshEffect::Notify(event) => {
                     tracing::info!(%event, "mesh");
                     changed = true;
@@ -320,6 +330,39 @@ impl Driver {
             if link.port_refused(address, INVESTIGATE_WITHIN).await {
                 let evidence = Input::PortRefused { node, generation };
                 drop(results.send(evidence).await);
+            }
+        });
+    }
+
+    fn seek_relay(&mut self, candidates: Vec<Target>) {
+        let (link, results) = (self.link.clone(), self.results.clone());
+        // The former search, or the relay it found, ends here.
+        self.relay = JoinSet::new();
+        self.relay.spawn(async move {
+            let mut tries = JoinSet::new();
+            for candidate in candidates {
+                let link = link.clone();
+                tries.spawn(async move { link.attach(candidate.address, ATTACH_WITHIN).await });
+            }
+            let found = tries.join_all().await.into_iter().filter_map(|answer| {
+                let refused = |error| tracing::debug!(%error, "no relay");
+                answer.map_err(refused).ok()
+            });
+            let say = async |relay| drop(results.send(Input::Relayed { relay }).await);
+            match found.min_by_key(Attachment::round_trip) {
+                Some(attachment) => {
+                    let relay = attachment.relay();
+                    let round_trip = attachment.round_trip();
+                    tracing::info!(%relay, ?round_trip, "reached through a relay from now on");
+                    say(Some(relay.address)).await;
+                    attachment.lost().await;
+                    tracing::warn!(%relay, "the relay is lost");
+                    say(None).await;
+                }
+                None => {
+                    tracing::warn!("no relay answers: nobody can reach this node");
+                    say(None).await;
+                }
             }
         });
     }

@@ -52,6 +52,12 @@ pub enum Input {
         /// The new generation.
         generation: u64,
     },
+    /// What came of a [`MeshEffect::SeekRelay`]: where the relay listens by which this node is reached from now on. None
+    /// when no relay was found, and when one that was found is lost.
+    Relayed {
+        /// The relay's address.
+        relay: Option<SocketAddr>,
+    },
     /// This node describes itself anew.
     Describe(NodeMetadata),
     /// This node leaves.
@@ -97,6 +103,12 @@ pub enum MeshEffect {
         generation: u64,
         /// Where it listened.
         address: SocketAddr,
+    },
+    /// Try these as relays, stay with the quickest, and say [`Input::Relayed`]; once more when it is lost. An earlier relay
+    /// is let go.
+    SeekRelay {
+        /// Who may be one, in no order.
+        candidates: Vec<Target>,
     },
     /// The cluster gave this life up: make a generation above `floor` durable, then say [`Input::Renewed`].
     Renew {
@@ -163,6 +175,9 @@ impl fmt::Display for MeshEffect {
             } => write!(f, "refuse: {reason}"),
             Self::Investigate { node, address, .. } => {
                 write!(f, "look whether the port of {node} at {address} is closed")
+            }
+            Self::SeekRelay { candidates } => {
+                write!(f, "look for a relay among {}", candidates.len())
             }
             Self::Renew { floor } => write!(f, "renew above {floor}"),
             Self::Notify(event) => write!(f, "notify: {event}"),

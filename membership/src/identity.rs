@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use riftmesh_base::{Millis, NodeId};
-use riftmesh_transport::Target;
+use riftmesh_transport::relayed;
 use serde::{Deserialize, Serialize};
 
 /// One life of a node at one address. Of two lives of a node the one with the higher generation counts, whatever
@@ -18,17 +18,14 @@ pub struct NodeIdentity {
     pub node: NodeId,
     /// Which life; rises with each start and each return after a false verdict.
     pub generation: u64,
-    /// Where its endpoint listens.
+    /// Where its endpoint listens; of a node that nobody can dial, [`relayed::nowhere`].
     pub address: SocketAddr,
 }
 
 impl NodeIdentity {
-    /// Where to send, and who must answer there.
-    pub fn target(&self) -> Target {
-        Target {
-            node: Some(self.node),
-            address: self.address,
-        }
+    /// Whether nobody can dial it.
+    pub fn is_dial_out(&self) -> bool {
+        relayed::route(self.address).is_some()
     }
 }
 

@@ -93,6 +93,8 @@ pub(crate) struct Announcement {
     pub(crate) version: u32,
     /// The node left on purpose with this generation.
     pub(crate) left: bool,
+    /// Where the relay listens by which the node is reached, if nobody can dial it.
+    pub(crate) relay: Option<SocketAddr>,
     pub(crate) metadata: NodeMetadata,
 }
 
@@ -217,6 +219,7 @@ mod tests {
             generation,
             version,
             left: false,
+            relay: None,
             metadata: NodeMetadata {
                 name: name.to_owned(),
                 role: AdvertisedRole::Worker,
@@ -264,6 +267,7 @@ mod tests {
     fn descriptions_are_small() {
         let mut largest = announcement(u64::MAX, u32::MAX, &"x".repeat(NODE_NAME_BYTES_MAX));
         largest.metadata.version = "x".repeat(VERSION_BYTES_MAX);
+        largest.relay = Some("255.255.255.255:65535".parse().unwrap());
         largest.metadata.http = Some("[ffff:ffff::1]:65535".parse().unwrap());
         assert!(encode(&largest).len() <= 256);
     }

@@ -1,9 +1,11 @@
 //! Compares what foca and the announcements say now with what they said before, and dates the changes.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use foca::State;
 use riftmesh_base::{Millis, NodeId};
+use riftmesh_transport::{Target, relayed};
 
 use crate::effect::MeshEvent;
 use crate::identity::NodeIdentity;
@@ -45,6 +47,25 @@ impl Glance {
     }
 }
 
+/// The relay of a life, if its description, and not that of another life, names one.
+pub(crate) fn relay_of(
+    life: &NodeIdentity,
+    announcement: Option<&Announcement>,
+) -> Option<SocketAddr> {
+    let announcement = announcement?;
+    let is_meant = life.is_dial_out() && announcement.generation == life.generation;
+    announcement.relay.filter(|_| is_meant)
+}
+
+/// Where a life with this relay is reached, and who must answer there.
+pub(crate) fn reach(life: &NodeIdentity, relay: Option<SocketAddr>) -> Target {
+    let relayed = relay.and_then(|relay| relayed::through(relay, life.node));
+    Target {
+        node: Some(life.node),
+        address: relayed.unwrap_or(life.address),
+    }
+}
+
 /// The dated view that readers get.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
@@ -73,7 +94,7 @@ impl Tracker {
             } else {
                 *state
             };
-            events.extend(self.observe(now, life, state));
+            events.extend(self.observe(now, life, state, relay_of(life, announcement)));
             events.extend(self.describe(life.node, announcement));
         }
         let gone = self.nodes.len() - seen.len();
@@ -89,24 +110,34 @@ impl Tracker {
         events
     }
 
-    fn observe(&mut self, now: Millis, life: &NodeIdentity, state: NodeState) -> Option<MeshEvent> {
+    fn observe(
+        &mut self,
+        now: Millis,
+        life: &NodeIdentity,
+        state: NodeState,
+        relay: Option<SocketAddr>,
+    ) -> Option<MeshEvent> {
         let view = self.nodes.entry(life.node).or_insert_with(|| NodeView {
             id: life.node,
             address: life.address,
+            relay: None,
             // No life yet, so that the first one is a change.
             generation: 0,
             state: NodeState::Down,
             since: now,
             metadata: None,
         });
+        let address = reach(life, relay).address;
         let before = (view.generation, view.address, view.state);
-        if before == (life.generation, life.address, state) {
+        if before == (life.generation, address, state) {
             return None;
         }
+        if (view.generation, view.state) != (life.generation, state) {
+            view.since = now;
+        }
         view.generation = life.generation;
-        view.address = life.address;
+        (view.address, view.relay) = (address, relay);
         view.state = state;
-        view.since = now;
         Some(MeshEvent::Changed {
             node: life.node,
             generation: life.generation,

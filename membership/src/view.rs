@@ -39,8 +39,10 @@ impl fmt::Display for NodeState {
 pub struct NodeView {
     /// Which node.
     pub id: NodeId,
-    /// Where its endpoint listens.
+    /// Where it is reached; a relayed address if nobody can dial it.
     pub address: SocketAddr,
+    /// Where the relay listens by which it is reached, if nobody can dial it.
+    pub relay: Option<SocketAddr>,
     /// Which life of it.
     pub generation: u64,
     /// What gossip says.

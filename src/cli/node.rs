@@ -34,7 +34,7 @@ and the same on the other two with their own --name and --listen.
 A machine that only works, which never sees the credential:
   riftmesh token create                                on a voter; prints a token
   riftmesh node run --join TOKEN --seeds 10.0.0.1:7700,10.0.0.2:7700,10.0.0.3:7700
-Once it is in, the same command without --join starts it again.";
+Once it is in, the same command without --join starts it again. Behind NAT it also wants --dial-out.";
 
 /// Options of `node run`.
 #[derive(Debug, Args)]
@@ -49,6 +49,10 @@ pub struct RunArgs {
     /// the address from which this machine reaches the first seed
     #[arg(long)]
     listen: Option<SocketAddr>,
+    /// Nobody can dial this machine (it is behind NAT or a firewall): it dials out, and others reach it through a node that
+    /// relays for it. Only for workers
+    #[arg(long)]
+    dial_out: bool,
     /// Where to answer people and programs (HTTP, TCP). Keep it on loopback: it asks for no password
     #[arg(long, default_value = "127.0.0.1:7700")]
     http: SocketAddr,
@@ -181,6 +185,10 @@ impl RunArgs {
             role == Role::Voter || self.bootstrap_expect.is_none(),
             "--bootstrap-expect is for voters: a worker joins the cluster that its seeds form"
         );
+        anyhow::ensure!(
+            role == Role::Worker || !self.dial_out,
+            "--dial-out is for workers: the other voters must be able to dial a voter"
+        );
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u16);
         let slots = self
             .slots
@@ -194,6 +202,7 @@ impl RunArgs {
             dir: self.dir,
             name,
             listen,
+            dial_out: self.dial_out,
             http: self.http,
             role,
             seeds: self.seeds,

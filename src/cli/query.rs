@@ -232,7 +232,10 @@ fn print_members(members: &[MemberAnswer]) {
                     || "-".to_owned(),
                     |ms| riftmesh_base::Millis(ms).to_string(),
                 ),
-                member.address.clone(),
+                match &member.relay {
+                    Some(relay) => format!("through {relay}"),
+                    None => member.address.clone(),
+                },
                 member.http.clone().unwrap_or_else(|| "-".to_owned()),
                 member.slots.to_string(),
                 member.jobs.to_string(),

@@ -366,6 +366,7 @@ mod tests {
             name: name.to_owned(),
             role: Some(role),
             address: format!("10.0.0.{}:7700", node & 0xff),
+            relay: None,
             http: None,
             state: state.to_owned(),
             since_ms: None,

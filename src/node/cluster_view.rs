@@ -95,6 +95,7 @@ fn from_roster(row: &RosterRow, mesh: &[MeshMember]) -> MemberAnswer {
             || record.address.clone(),
             |member| member.address.to_string(),
         ),
+        relay: known.and_then(|member| Some(member.relay?.to_string())),
         http: known.and_then(|member| member.http.clone()),
         state: known
             .map_or("unknown", |member| member.state.name())
@@ -116,6 +117,7 @@ pub fn from_mesh(member: &MeshMember) -> MemberAnswer {
         name: member.name.clone(),
         role: member.role,
         address: member.address.to_string(),
+        relay: member.relay.map(|relay| relay.to_string()),
         http: member.http.clone(),
         state: member.state.name().to_owned(),
         since_ms: Some(member.since.0),

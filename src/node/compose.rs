@@ -12,7 +12,7 @@ use riftmesh_raft::RaftNode;
 use riftmesh_statemachine::roster::{NodeRecord, Role};
 use riftmesh_storage::{BlobStore, DataDir};
 use riftmesh_transport::link::SharedLink;
-use riftmesh_transport::{ClusterAuthority, QuicLink, QuicSettings};
+use riftmesh_transport::{ClusterAuthority, QuicLink, QuicSettings, relayed};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -176,7 +176,10 @@ fn start_membership(
         .filter(|seed| *seed != config.listen)
         .collect();
     Ok(Membership::start(
-        MembershipSettings::default(),
+        MembershipSettings {
+            dial_out: config.dial_out,
+            ..MembershipSettings::default()
+        },
         Arc::clone(link),
         data.node(),
         config.listen,
@@ -273,7 +276,11 @@ impl Parts {
             id: self.node,
             name: self.config.name.clone(),
             role: self.config.role,
-            address: self.config.listen.to_string(),
+            address: match self.config.dial_out {
+                true => relayed::nowhere(self.node),
+                false => self.config.listen,
+            }
+            .to_string(),
         }
     }
 

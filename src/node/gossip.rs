@@ -28,6 +28,7 @@ impl MeshView for Gossip {
                 AdvertisedRole::Worker => Role::Worker,
             }),
             address: node.address,
+            relay: node.relay,
             http: node
                 .metadata
                 .as_ref()

@@ -17,8 +17,10 @@ pub struct MeshMember {
     pub name: String,
     /// What it is for, none until it has been told.
     pub role: Option<Role>,
-    /// Its QUIC address.
+    /// Its QUIC address; a relayed one if nobody can dial it.
     pub address: SocketAddr,
+    /// Where the relay listens by which it is reached, if nobody can dial it.
+    pub relay: Option<SocketAddr>,
     /// Its HTTP address, if it has told.
     pub http: Option<String>,
     /// Whether it is there.

@@ -52,6 +52,8 @@ pub struct NodeConfig {
     pub name: String,
     /// QUIC address.
     pub listen: SocketAddr,
+    /// Nobody can dial that: the node is reached through a relay.
+    pub dial_out: bool,
     /// HTTP address.
     pub http: SocketAddr,
     /// What it is for.

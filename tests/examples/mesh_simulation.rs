@@ -1,13 +1,16 @@
 //! The mesh in numbers: ends noticed, pauses forgiven, bytes sent, by simulation under a virtual clock. One JSON object a
 //! line on standard output.
 //!
-//! `cargo run --release -p riftmesh-tests --example mesh_simulation [ends|pauses|idle|large|day]...`; the first three if none
-//! is named. `large` and `day` take minutes.
+//! `cargo run --release -p riftmesh-tests --example mesh_simulation [ends|pauses|idle|lifeguard|large|day]...`; the first three if
+//! none is named. `lifeguard`, `large` and `day` take minutes.
 
 use std::error::Error;
 use std::io::{Write as _, stdout};
 
 use riftmesh_base::Millis;
+use riftmesh_membership::MembershipSettings;
+use riftmesh_tests::mesh::lifeguard::{Accuracy, Slowness, accuracy};
+use riftmesh_tests::mesh::plain::PlainWorld;
 use riftmesh_tests::mesh::trials::{self, Detection, End, Pauses};
 
 const MEMBERS: u64 = 36;
@@ -29,9 +32,13 @@ fn main() -> Outcome {
             "pauses" => pauses()?,
             "idle" => idle(&[36, 200])?,
             "large" => idle(&[1_000])?,
+            "lifeguard" => lifeguard()?,
             "day" => day()?,
             other => {
-                return Err(format!("`{other}` is not ends, pauses, idle, large or day").into());
+                return Err(format!(
+                    "`{other}` is not ends, pauses, idle, lifeguard, large or day"
+                )
+                .into());
             }
         }
     }
@@ -110,6 +117,59 @@ fn frozen(name: &str, nodes: u64, loss: f64, plan: Pauses, count: u64) -> Outcom
         world.now.since(begin).0 as f64 / 3.6e6,
         plan.shortest.0,
         plan.longest.0,
+    )?;
+    Ok(())
+}
+
+/// The Lifeguard paper's question to 128 members, some of them slow: with our agents, with theirs less local health, and with
+/// plain foca.
+fn lifeguard() -> Outcome {
+    const NODES: u32 = 128;
+    for (members, pause) in [
+        (4, 2_048),
+        (4, 8_192),
+        (4, 15_000),
+        (16, 15_000),
+        (16, 30_000),
+    ] {
+        let slow = Slowness {
+            members,
+            pause: Millis(pause),
+            gap: Millis(1_024),
+            span: Millis::from_secs(120),
+        };
+        for (name, local_health) in [("ours", true), ("ours, no local health", false)] {
+            let settings = MembershipSettings {
+                local_health,
+                ..MembershipSettings::default()
+            };
+            let mut world = trials::formed_with(settings, 1, NODES.into(), 0.0);
+            report_slow(name, NODES, slow, accuracy(&mut world, NODES.into(), slow))?;
+        }
+        let mut world = PlainWorld::formed(1, NODES, 0.0);
+        report_slow(
+            "plain foca",
+            NODES,
+            slow,
+            accuracy(&mut world, NODES.into(), slow),
+        )?;
+    }
+    Ok(())
+}
+
+fn report_slow(name: &str, nodes: u32, slow: Slowness, found: Accuracy) -> Outcome {
+    let millis = |time: Option<Millis>| time.map_or("null".to_owned(), |time| time.0.to_string());
+    writeln!(
+        stdout(),
+        "{{\"experiment\":\"lifeguard\",\"agents\":\"{name}\",\"nodes\":{nodes},\"slow\":{},\"pause_ms\":{},\"gap_ms\":{},\
+         \"wrong\":{},\"wrong_among_well\":{},\"first_ms\":{},\"all_ms\":{}}}",
+        slow.members,
+        slow.pause.0,
+        slow.gap.0,
+        found.wrong,
+        found.among_well,
+        millis(found.first),
+        millis(found.all),
     )?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use riftmesh_base::{BlobHash, NodeId};
 use riftmesh_transport::{
-    BoxFuture, CallError, Handler, Lane, Link, MemoryLink, Peer, Refused, Target,
+    Attachment, BoxFuture, CallError, Handler, Lane, Link, MemoryLink, Peer, Refused, Target,
 };
 use tokio::sync::watch;
 
@@ -120,6 +120,14 @@ impl Link for GatedLink {
 
     fn port_refused(&self, address: SocketAddr, within: Duration) -> BoxFuture<'_, bool> {
         self.link.port_refused(address, within)
+    }
+
+    fn attach(
+        &self,
+        relay: SocketAddr,
+        within: Duration,
+    ) -> BoxFuture<'_, Result<Attachment, CallError>> {
+        self.link.attach(relay, within)
     }
 
     fn local_address(&self) -> SocketAddr {

@@ -13,6 +13,7 @@ pub mod memory;
 mod pinned;
 pub mod quic;
 mod refusals;
+pub mod relayed;
 mod secret;
 #[cfg(test)]
 mod suite;
@@ -23,9 +24,10 @@ pub use authority::ClusterAuthority;
 pub use identity::{CertificateFacts, CredentialError, NodeCredential, NodeName};
 pub use key::{KeyRequest, NodeKey};
 pub use link::{
-    BoxFuture, CallError, Doorkeeper, Handler, Lane, Link, Peer, Refused, SharedLink, Target,
+    Attachment, BoxFuture, CallError, Doorkeeper, Handler, Lane, Link, Peer, Refused, SharedLink,
+    Target,
 };
 pub use memory::{MemoryLink, MemoryNetwork};
-pub use quic::{BindError, QuicLink, QuicSettings, knock};
+pub use quic::{BindError, QuicLink, QuicSettings, RelayCounts, knock};
 pub use refusals::Refusals;
 pub use token::{JoinToken, TokenError, TokenSecret};

@@ -160,6 +160,52 @@ pub trait Doorkeeper: Send + Sync + 'static {
     fn knocked(&self, from: SocketAddr, request: Bytes) -> BoxFuture<'_, Result<Bytes, Refused>>;
 }
 
+/// A relay passes on to this node what others send it, for as long as this lives; see [`crate::relayed`].
+pub struct Attachment {
+    relay: Target,
+    round_trip: Duration,
+    lost: BoxFuture<'static, ()>,
+}
+
+impl Attachment {
+    /// `lost` ends when the relay no longer does; dropping it ends the attachment.
+    pub(crate) fn new(
+        relay: Target,
+        round_trip: Duration,
+        lost: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        Self {
+            relay,
+            round_trip,
+            lost: Box::pin(lost),
+        }
+    }
+
+    /// Who relays, and where.
+    pub fn relay(&self) -> Target {
+        self.relay
+    }
+
+    /// How long a message to the relay and back took.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
+    }
+
+    /// Ends when the relay no longer answers.
+    pub async fn lost(self) {
+        self.lost.await;
+    }
+}
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attachment")
+            .field("relay", &self.relay)
+            .field("round_trip", &self.round_trip)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One node's end of the network.
 ///
 /// Create it, hand it to the parts that send, build the [`Handler`] out of them, then [`serve`](Link::serve) it:
@@ -200,6 +246,15 @@ pub trait Link: Send + Sync + 'static {
     /// Looks for evidence of death: true when the host at `address` answered that nothing listens on that port.
     /// False proves nothing, and true can be forged: a hint, never a verdict.
     fn port_refused(&self, address: SocketAddr, within: Duration) -> BoxFuture<'_, bool>;
+
+    /// Has the node at `relay` pass on to this one what others send it, for nodes that nobody can dial: they are reached at
+    /// [`crate::relayed::through`] that relay. Every node relays for those that ask, within bounds; relays see who talks to
+    /// whom, and nothing of what is said.
+    fn attach(
+        &self,
+        relay: SocketAddr,
+        within: Duration,
+    ) -> BoxFuture<'_, Result<Attachment, CallError>>;
 
     /// The address this node listens on.
     fn local_address(&self) -> SocketAddr;

@@ -16,18 +16,22 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     BoxFuture, CallError, ClusterAuthority, Handler, Lane, Link, MemoryNetwork, NodeCredential,
-    Peer, QuicLink, QuicSettings, Refused, SharedLink, Target,
+    Peer, QuicLink, QuicSettings, Refused, SharedLink, Target, relayed,
 };
 
 const DEADLINE: Duration = Duration::from_secs(5);
 const ALICE: NodeId = NodeId(0xa);
 const BOB: NodeId = NodeId(0xb);
+const CAROL: NodeId = NodeId(0xc);
+const DAVE: NodeId = NodeId(0xd);
 
 /// Starts and kills nodes on one kind of network.
 trait Rig {
     fn start(&self, node: NodeId, address: Option<SocketAddr>, handler: Script) -> SharedLink;
     /// Ends a node without a farewell, as `kill -9` does.
     async fn kill(&self, node: NodeId);
+    /// Lets nobody dial a node, where the network can do that.
+    fn hide(&self, _node: NodeId) {}
     /// An address of a host that is up, with nobody listening.
     fn deserted(&self) -> SocketAddr;
 }
@@ -50,6 +54,10 @@ impl Rig for MemoryRig {
 
     async fn kill(&self, node: NodeId) {
         self.0.stop(node);
+    }
+
+    fn hide(&self, node: NodeId) {
+        self.0.hide(node);
     }
 
     fn deserted(&self) -> SocketAddr {
@@ -462,6 +470,122 @@ async fn a_restarted_peer_is_reached_again(rig: &impl Rig) {
     );
 }
 
+fn behind(relay: &SharedLink, node: NodeId) -> Target {
+    let address = relayed::through(relay.local_address(), node).unwrap();
+    Target {
+        node: Some(node),
+        address,
+    }
+}
+
+/// A node that nobody can dial is reached through its relay by everybody, the relay included, for all that a node is reached
+/// for; and it reaches others as ever.
+async fn the_hidden_are_reached_through_a_relay(rig: &impl Rig) {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = vec![42; 1 << 20];
+    let (hash, file) = (BlobHash::of(&bytes), folder.path().join("source"));
+    std::fs::write(&file, &bytes).unwrap();
+    let (sender, mut datagrams) = mpsc::channel(16);
+    let script = Script {
+        datagrams: Some(sender),
+        blobs: [(hash, file)].into(),
+    };
+    let alice = rig.start(ALICE, None, Script::default());
+    let bob = rig.start(BOB, None, script);
+    let carol = rig.start(CAROL, None, Script::default());
+    rig.hide(BOB);
+    let attachment = bob.attach(carol.local_address(), DEADLINE).await.unwrap();
+    assert_eq!(attachment.relay(), at(CAROL, &carol));
+    let to_bob = behind(&carol, BOB);
+    for (from, name) in [(&alice, ALICE), (&carol, CAROL)] {
+        for lane in [Lane::Raft, Lane::Client, Lane::Mesh] {
+            let reply = from.call(to_bob, lane, "hello".into(), DEADLINE).await;
+            assert_eq!(reply.unwrap(), format!("{name} {lane} 5"));
+        }
+        let payload = Bytes::from(vec![7; DATAGRAM_BYTES_MAX]);
+        from.datagram(to_bob, payload.clone()).await.unwrap();
+        let (sender, received) = timeout(DEADLINE, datagrams.recv()).await.unwrap().unwrap();
+        assert_eq!((sender.node, received), (name, payload));
+        let into = folder.path().join(name.to_string());
+        let fetched = from.fetch(to_bob, hash, &into, 4 * DEADLINE).await;
+        assert_eq!(fetched, Ok(bytes.len() as u64));
+        assert_eq!(from.identify(to_bob.address, DEADLINE).await, Ok(BOB));
+    }
+    let within = Duration::from_millis(300);
+    assert!(!alice.port_refused(to_bob.address, within).await);
+    let reply = bob.call(at(ALICE, &alice), Lane::Client, "hello".into(), DEADLINE);
+    assert_eq!(reply.await.unwrap(), format!("{BOB} client 5"));
+}
+
+/// Two nodes that nobody can dial reach each other, each through the other's relay.
+async fn the_hidden_reach_each_other(rig: &impl Rig) {
+    let alice = rig.start(ALICE, None, Script::default());
+    let bob = rig.start(BOB, None, Script::default());
+    let carol = rig.start(CAROL, None, Script::default());
+    let dave = rig.start(DAVE, None, Script::default());
+    rig.hide(ALICE);
+    rig.hide(BOB);
+    let _alices = alice.attach(carol.local_address(), DEADLINE).await.unwrap();
+    let _bobs = bob.attach(dave.local_address(), DEADLINE).await.unwrap();
+    for (from, name, to) in [
+        (&alice, ALICE, behind(&dave, BOB)),
+        (&bob, BOB, behind(&carol, ALICE)),
+    ] {
+        let reply = from.call(to, Lane::Client, "hello".into(), DEADLINE).await;
+        assert_eq!(reply.unwrap(), format!("{name} client 5"));
+    }
+}
+
+/// A relay that leads to somebody else, by mistake or on purpose, leads nowhere: who answers must be who was meant.
+async fn a_relay_cannot_pass_off_one_for_another(rig: &impl Rig) {
+    let alice = rig.start(ALICE, None, Script::default());
+    let carol = rig.start(CAROL, None, Script::default());
+    let dave = rig.start(DAVE, None, Script::default());
+    let _attachment = dave.attach(carol.local_address(), DEADLINE).await.unwrap();
+    let wrong = Target {
+        node: Some(BOB),
+        ..behind(&carol, DAVE)
+    };
+    let error = alice.call(wrong, Lane::Client, "hello".into(), DEADLINE);
+    let error = error.await.unwrap_err();
+    assert!(matches!(error, CallError::Untrusted { .. }), "{error}");
+    let short = Duration::from_secs(2);
+    for nobody in [behind(&carol, BOB), behind(&alice, BOB)] {
+        let error = alice.call(nobody, Lane::Client, "hello".into(), short);
+        let error = error.await.unwrap_err();
+        assert!(!matches!(error, CallError::Untrusted { .. }), "{error}");
+    }
+    let nowhere = Target {
+        node: Some(BOB),
+        address: relayed::nowhere(BOB),
+    };
+    let error = alice.call(nowhere, Lane::Client, "hello".into(), DEADLINE);
+    let error = error.await.unwrap_err();
+    assert!(matches!(error, CallError::Unreachable { .. }), "{error}");
+}
+
+/// A relay's end is noticed by those behind it, and another relay takes its place.
+async fn a_lost_relay_is_replaced(rig: &impl Rig) {
+    let alice = rig.start(ALICE, None, Script::default());
+    let bob = rig.start(BOB, None, Script::default());
+    let carol = rig.start(CAROL, None, Script::default());
+    let dave = rig.start(DAVE, None, Script::default());
+    rig.hide(BOB);
+    let (relay, to_bob) = (carol.local_address(), behind(&carol, BOB));
+    drop(carol);
+    let attachment = bob.attach(relay, DEADLINE).await.unwrap();
+    let reply = alice.call(to_bob, Lane::Client, "hello".into(), DEADLINE);
+    reply.await.unwrap();
+    rig.kill(CAROL).await;
+    let noticed = timeout(2 * DEADLINE, attachment.lost()).await;
+    noticed.expect("the relay's end is noticed");
+    let again = bob.attach(relay, DEADLINE).await;
+    assert!(again.is_err(), "{again:?}");
+    let _attachment = bob.attach(dave.local_address(), DEADLINE).await.unwrap();
+    let reply = alice.call(behind(&dave, BOB), Lane::Client, "hello".into(), DEADLINE);
+    assert_eq!(reply.await.unwrap(), format!("{ALICE} client 5"));
+}
+
 /// Runs every case on both networks.
 macro_rules! conformance {
     ($($case:ident),* $(,)?) => {
@@ -494,4 +618,8 @@ conformance!(
     closing_is_final,
     a_killed_peer_is_noticed,
     a_restarted_peer_is_reached_again,
+    the_hidden_are_reached_through_a_relay,
+    the_hidden_reach_each_other,
+    a_relay_cannot_pass_off_one_for_another,
+    a_lost_relay_is_replaced,
 );

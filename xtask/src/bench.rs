@@ -28,6 +28,10 @@ const PROGRAMS: &[Program] = &[
         example: "mesh_simulation",
     },
     Program {
+        folder: "tests",
+        example: "mesh_live",
+    },
+    Program {
         folder: "raft",
         example: "voters",
     },

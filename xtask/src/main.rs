@@ -1,9 +1,10 @@
-//! Repository chores, in the product's language: `cargo xtask ci | lint | tidy | bench | soak | mutants`.
+//! Repository chores, in the product's language: `cargo xtask ci | lint | tidy | bench | netns | soak | mutants`.
 //!
 //! None of them edits the sources; `bench` appends to `bench/history.ndjson`.
 
 mod bench;
 mod ci;
+mod netns;
 mod shell;
 mod soak;
 mod tidy;
@@ -31,6 +32,8 @@ enum Chore {
     Tidy,
     /// Runs the benchmark programs and appends their figures to `bench/history.ndjson`.
     Bench(bench::BenchArguments),
+    /// Nodes in network namespaces, on addresses of their own: NAT, cuts, loss, moves, and the README's walkthrough. Needs root.
+    Netns(netns::NetnsArguments),
     /// Runs seeds of the simulation for a long time.
     Soak(soak::SoakArguments),
     /// Breaks rules on purpose, one by one, and wants to see each noticed.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Chore::Lint => ci::lint(&root),
         Chore::Tidy => tidy::run(&root),
         Chore::Bench(arguments) => bench::run(&root, &arguments),
+        Chore::Netns(arguments) => netns::run(&root, &arguments),
         Chore::Soak(arguments) => soak::run(&root, &arguments),
         Chore::Mutants => soak::mutants(&root),
     };

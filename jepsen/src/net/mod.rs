@@ -1,9 +1,11 @@
 //! Where the nodes of a run live, and what lies between them.
 
 mod frame;
+pub mod masquerade;
 pub mod namespace;
 pub mod room;
 pub mod rule;
+pub mod spy;
 mod tap;
 pub mod wire;
 

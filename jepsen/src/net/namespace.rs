@@ -50,6 +50,29 @@ pub fn hardware_address(number: u8) -> [u8; 6] {
     [0x02, b'r', b'i', b'f', b't', number.wrapping_add(1)]
 }
 
+/// Tells a namespace whose hardware an address belongs to.
+///
+/// # Errors
+/// `ip` fails.
+pub fn know(name: &str, address: Ipv4Addr, number: u8) -> anyhow::Result<()> {
+    let hardware = hardware_address(number).map(|byte| format!("{byte:02x}"));
+    let (at, lladdr) = (address.to_string(), hardware.join(":"));
+    ip([
+        "-n", name, "neigh", "replace", &at, "lladdr", &lladdr, "dev", DEVICE,
+    ])
+}
+
+/// Gives a namespace another address than it had.
+///
+/// # Errors
+/// `ip` fails.
+pub fn replace_address(name: &str, old: Ipv4Addr, new: Ipv4Addr) -> anyhow::Result<()> {
+    let (old, new) = (format!("{old}/24"), format!("{new}/24"));
+    // In this order: with the first address of a network the kernel takes all others of it away.
+    ip(["-n", name, "addr", "del", &old, "dev", DEVICE])?;
+    ip(["-n", name, "addr", "add", &new, "dev", DEVICE])
+}
+
 impl Namespace {
     /// Makes the namespace of node `number` of `count`, and the end of the wire that its frames come out of.
     ///
@@ -83,10 +106,7 @@ impl Namespace {
         ip(["-n", name, "link", "set", "lo", "up"])?;
         // Everyone knows everyone: an address that could not be resolved would outlast the fault that hid it.
         for other in (0..count).filter(|other| *other != number) {
-            let (at, lladdr) = (address(other).to_string(), hardware(other));
-            ip([
-                "-n", name, "neigh", "add", &at, "lladdr", &lladdr, "dev", DEVICE,
-            ])?;
+            know(name, address(other), other)?;
         }
         Ok((namespace, end))
     }

@@ -1,7 +1,7 @@
 //! The wire between namespaces: one process forwards every frame by a table of rules that can be changed at any time.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -15,6 +15,7 @@ use rand::rngs::StdRng;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::frame::{self, Destination};
+use super::masquerade::Masquerade;
 use super::rule::{Fate, Rule};
 
 /// Longest frame a TAP device of ours gives.
@@ -99,10 +100,16 @@ struct Counters {
 /// A frame on its way: when it is due, its number (for a stable order), where to, and its bytes.
 type UnderWay = Reverse<(Instant, u64, usize, Vec<u8>)>;
 
+/// Is shown every frame that a node sends.
+type Watch = Box<dyn FnMut(&[u8]) + Send>;
+
 struct Shared {
     ends: Vec<File>,
     /// By sender and receiver, row by row.
     rules: RwLock<Vec<Rule>>,
+    /// Of nodes that nobody can send to unasked.
+    routers: Mutex<BTreeMap<usize, Masquerade>>,
+    watch: Mutex<Option<Watch>>,
     counters: Counters,
     under_way: Mutex<BinaryHeap<UnderWay>>,
     changed: Condvar,
@@ -123,6 +130,8 @@ impl Wire {
         let shared = Arc::new(Shared {
             ends,
             rules: RwLock::new(vec![Rule::default(); count * count]),
+            routers: Mutex::default(),
+            watch: Mutex::default(),
             counters: Counters::default(),
             under_way: Mutex::default(),
             changed: Condvar::new(),
@@ -152,6 +161,16 @@ impl Wire {
             .rules
             .write()
             .unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    /// Puts a router with address translation before a node, from now on.
+    pub fn masquerade(&self, node: usize, router: Masquerade) {
+        lock(&self.shared.routers).insert(node, router);
+    }
+
+    /// Shows every frame that a node sends to `watch` from now on, as it is on the wire.
+    pub fn watch(&self, watch: impl FnMut(&[u8]) + Send + 'static) {
+        *lock(&self.shared.watch) = Some(Box::new(watch));
     }
 
     /// Makes every link whole.
@@ -187,6 +206,10 @@ impl Drop for Wire {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shared {
     fn is_down(&self) -> bool {
         self.down.load(Ordering::Relaxed)
@@ -208,7 +231,16 @@ impl Shared {
             let Ok(length) = end.read(&mut buffer) else {
                 continue;
             };
-            let frame = &buffer[..length];
+            let frame = &mut buffer[..length];
+            if let Some(router) = lock(&self.routers).get_mut(&from)
+                && !router.leave(frame, Instant::now())
+            {
+                continue;
+            }
+            if let Some(watch) = lock(&self.watch).as_mut() {
+                watch(frame);
+            }
+            let frame = &*frame;
             for (to, free_at) in free_at.iter_mut().enumerate() {
                 let is_for = match frame::destination(frame) {
                     Destination::Node(number) => to == number,
@@ -254,6 +286,12 @@ impl Shared {
             } => (after, again, held_back, flip),
         };
         let mut bytes = frame.to_vec();
+        if let Some(router) = lock(&self.routers).get_mut(&to)
+            && !router.enter(&mut bytes, now)
+        {
+            add(&self.counters.cut);
+            return;
+        }
         if flip.is_some_and(|bit| frame::corrupt(&mut bytes, bit)) {
             add(&self.counters.corrupted);
         }

@@ -20,7 +20,7 @@ use crate::view::NodeState;
 impl Agent {
     /// Asks seeds and gone members for their views, as long as no member is known.
     pub(super) fn seek(&mut self, now: Millis, tries: u64) {
-        if self.left || self.seeking || self.core.num_members() > 0 {
+        if self.left || self.seeking || self.is_deaf() || self.core.num_members() > 0 {
             return;
         }
         self.seeking = true;
@@ -77,7 +77,8 @@ impl Agent {
 
     pub(super) fn random_member(&mut self) -> Option<Target> {
         let member = self.core.iter_members().choose(&mut self.rng);
-        member.map(|member| member.id().target())
+        let member = member.map(|member| *member.id());
+        member.map(|life| self.target(&life))
     }
 
     pub(super) fn random_gone(&mut self) -> Option<Target> {

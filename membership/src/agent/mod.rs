@@ -8,6 +8,7 @@
 
 mod admission;
 mod exchange;
+mod relay;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,7 @@ enum Alarm {
     Core(Timer<NodeIdentity>),
     Seek { tries: u64 },
     Repair,
+    SeekRelay,
     Investigate(NodeIdentity),
     Verdict(Member<NodeIdentity>),
 }
@@ -97,6 +99,7 @@ impl Agent {
             generation: identity.generation,
             version: 0,
             left: false,
+            relay: None,
             metadata,
         };
         Ok(Self {
@@ -121,6 +124,7 @@ impl Agent {
     /// Starts seeking; call once, before the first step.
     pub fn start(&mut self, now: Millis) -> Vec<MeshEffect> {
         self.publish(now);
+        self.seek_relay();
         self.seek(now, 0);
         self.schedule(now, self.settings.repair_every, Alarm::Repair);
         self.finish(now)
@@ -137,12 +141,13 @@ impl Agent {
             }
             Input::Exchanged { body } => match decode(&body) {
                 Ok(MeshReply::View(view)) => self.merge(now, view),
-                Ok(MeshReply::Different(life)) => self.exchange(life.target()),
+                Ok(MeshReply::Different(life)) => self.exchange(self.target(&life)),
                 Ok(MeshReply::Same) => {}
                 Err(error) => tracing::warn!(%error, "an answer was refused"),
             },
             Input::PortRefused { node, generation } => self.port_refused(now, node, generation),
             Input::Renewed { generation } => self.renewed(now, generation),
+            Input::Relayed { relay } => self.relayed(now, relay),
             Input::Describe(metadata) => match metadata.check() {
                 Ok(()) => {
                     self.own.metadata = metadata;
@@ -213,7 +218,7 @@ impl Agent {
             tracing::debug!(%error, "foca refused an input");
         }
         while let Some((to, payload)) = runtime.to_send() {
-            let to = to.target();
+            let to = self.target(&to);
             self.effects.push(MeshEffect::Send { to, payload });
         }
         while let Some((after, timer)) = runtime.to_schedule() {
@@ -264,6 +269,9 @@ impl Agent {
             alarm,
             Alarm::Verdict(_) | Alarm::Core(Timer::ChangeSuspectToDown { .. })
         );
+        if is_verdict && self.is_deaf() {
+            return self.schedule(now, STALL_GRACE, alarm);
+        }
         if is_verdict && now < self.steady_from {
             return self.schedule(now, self.steady_from.since(now), alarm);
         }
@@ -286,6 +294,7 @@ impl Agent {
                 self.seek(now, tries);
             }
             Alarm::Repair => self.repair(now),
+            Alarm::SeekRelay => self.seek_relay(),
             Alarm::Investigate(suspect) => {
                 // The verdict, or the denial, may be known everywhere but here.
                 if self.is_suspect(suspect).is_some()
@@ -303,7 +312,7 @@ impl Agent {
     fn feel(&mut self, change: impl FnOnce(&mut LocalHealth)) {
         let before = self.health;
         change(&mut self.health);
-        if self.health == before {
+        if self.health == before || !self.settings.local_health {
             return;
         }
         let suspicion = self.health.stretch(self.settings.suspicion());

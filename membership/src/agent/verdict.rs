@@ -24,6 +24,9 @@ impl Agent {
     }
 
     pub(super) fn look_at_port(&mut self, of: NodeIdentity) {
+        if of.is_dial_out() {
+            return;
+        }
         self.effects.push(MeshEffect::Investigate {
             node: of.node,
             generation: of.generation,
@@ -49,7 +52,7 @@ impl Agent {
         }
         let members = self.core.num_members();
         if self.rng.random_range(0..members) < INVESTIGATORS {
-            self.exchange(suspect.target());
+            self.exchange(self.target(&suspect));
             self.look_at_port(suspect);
         }
         self.schedule(now, INVESTIGATE_EVERY, Alarm::Investigate(suspect));

@@ -30,6 +30,7 @@ fn settings() -> MembershipSettings {
         repair_every: Millis(3_000),
         seek_every: Millis(100),
         evidence_patience: Millis(200),
+        ..MembershipSettings::default()
     }
 }
 
@@ -54,6 +55,8 @@ impl Handler for Door {
 trait Wire {
     fn link(&self, node: NodeId, address: Option<SocketAddr>) -> SharedLink;
     fn stop(&self, node: NodeId);
+    /// Lets nobody dial a node, where the network can do that.
+    fn hide(&self, _node: NodeId) {}
 }
 
 struct Memory(MemoryNetwork);
@@ -65,6 +68,9 @@ impl Wire for Memory {
     }
     fn stop(&self, node: NodeId) {
         self.0.stop(node);
+    }
+    fn hide(&self, node: NodeId) {
+        self.0.hide(node);
     }
 }
 
@@ -100,6 +106,17 @@ impl Process {
         address: Option<SocketAddr>,
         seeds: &[SocketAddr],
     ) -> Self {
+        Self::with(settings(), wire, folder, node, address, seeds)
+    }
+
+    fn with(
+        settings: MembershipSettings,
+        wire: &impl Wire,
+        folder: &TempDir,
+        node: u64,
+        address: Option<SocketAddr>,
+        seeds: &[SocketAddr],
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -108,7 +125,7 @@ impl Process {
         let _inside = runtime.enter();
         let link = wire.link(NodeId(node), address);
         let membership = Membership::start(
-            settings(),
+            settings,
             link.clone(),
             NodeId(node),
             link.local_address(),
@@ -226,6 +243,78 @@ async fn a_life_in_the_mesh(wire: impl Wire) {
         (suspicions[0].node, suspicions[0].state),
         (NodeId(2), NodeState::Left)
     );
+}
+
+/// A node that nobody can dial joins through the seeds, is probed through a relay that all know of, gets another when that
+/// one dies, and is missed when it dies itself.
+async fn a_life_behind_a_relay(wire: impl Wire) {
+    let folder = tempfile::tempdir().unwrap();
+    // A lost relay is noticed after some seconds, which must not cost a life.
+    let patient = MembershipSettings {
+        pause_tolerance: Millis(8_000),
+        ..settings()
+    };
+    let hidden = MembershipSettings {
+        dial_out: true,
+        ..patient.clone()
+    };
+    let start =
+        |node, seeds: &[_]| Process::with(patient.clone(), &wire, &folder, node, None, seeds);
+    let one = start(1, &[]);
+    let two = start(2, &[one.address]);
+    let three = start(3, &[one.address]);
+    let seeds = [one.address, two.address, three.address];
+    wire.hide(NodeId(4));
+    let four = Process::with(hidden, &wire, &folder, 4, None, &seeds);
+    let relay_in = |view: &MembershipView| view.get(NodeId(4))?.relay;
+    for process in [&one, &two, &three, &four] {
+        let is_seen = |view: &MembershipView| {
+            is(view, 4, NodeState::Alive) && relay_in(view).is_some() && view.active().count() == 4
+        };
+        process.sees("the hidden one and its relay", is_seen).await;
+    }
+    let generation = four.membership.view().get(NodeId(4)).unwrap().generation;
+    let relay = relay_in(&one.membership.view()).unwrap();
+    let (dead, living): (Vec<_>, Vec<_>) = [one, two, three]
+        .into_iter()
+        .partition(|process| process.address == relay);
+    for process in dead {
+        let node = process.membership.node();
+        drop(process);
+        wire.stop(node);
+    }
+    for process in &living {
+        let is_back = |view: &MembershipView| {
+            let other = relay_in(view).is_some_and(|now| now != relay);
+            other && is(view, 4, NodeState::Alive)
+        };
+        process.sees("another relay", is_back).await;
+    }
+    let still = living[0]
+        .membership
+        .view()
+        .get(NodeId(4))
+        .unwrap()
+        .generation;
+    assert_eq!(still, generation, "it was never given up");
+    drop(four);
+    wire.stop(NodeId(4));
+    for process in &living {
+        process
+            .sees("its end", |view| is(view, 4, NodeState::Down))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn behind_a_relay_over_the_memory_network() {
+    a_life_behind_a_relay(Memory(MemoryNetwork::new(Seed(2)))).await;
+}
+
+#[tokio::test]
+async fn behind_a_relay_over_quic() {
+    let authority = ClusterAuthority::create(ClusterId([4; 16]), wall_clock()).unwrap();
+    a_life_behind_a_relay(Quic(authority)).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! Membership agents by the hundred or thousand in one thread under one seed.
 
+pub mod lifeguard;
+pub mod live;
+pub mod plain;
 pub mod trials;
 mod world;
 

@@ -283,6 +283,92 @@ fn broken_messages_are_bounded() {
     assert!((7..=NODES_MAX).contains(&nodes), "{nodes}");
 }
 
+/// Of 36 members six can be dialled by nobody. They join through the seeds like all others, each finds a relay, everybody sees
+/// everybody, and a pause is forgiven them as well. One that ends is missed as soon as any other.
+#[test]
+fn the_hidden_are_members() {
+    for seed in 0..3 {
+        let mut world = with_hidden(seed);
+        for _ in 0..4 {
+            for node in [3, 31, 33] {
+                world.pause(node, Millis::from_secs(15));
+            }
+            world.run(Millis::from_secs(20));
+        }
+        assert_eq!(given_up(&world), [], "seed {seed}");
+        world.kill(36);
+        let took = world.run_until(Millis::from_secs(20), "detection", |world| {
+            world.everybody_sees(36, 1, NodeState::Down)
+        });
+        assert!(given_up(&world).iter().all(|(_, node)| *node == NodeId(36)));
+        println!("seed {seed}: a hidden one is down everywhere after {took}");
+    }
+}
+
+/// When a relay ends, those behind it find another, and neither are they given up nor give they up anybody but the relay.
+#[test]
+fn a_relay_is_replaced() {
+    for seed in 0..3 {
+        let mut world = with_hidden(seed);
+        let relay = world.relay_of(36).unwrap();
+        let behind: Vec<_> = (31..=NODES)
+            .filter(|node| world.relay_of(*node) == Some(relay))
+            .collect();
+        world.kill(relay);
+        world.run_until(Millis::from_secs(20), "detection", |world| {
+            world.everybody_sees(relay, 1, NodeState::Down)
+        });
+        world.run(MINUTE);
+        assert!(given_up(&world).iter().all(|(_, node)| node.0 == relay));
+        for node in behind {
+            assert!(world.everybody_sees(node, 1, NodeState::Alive));
+            let now = world.relay_of(node).unwrap();
+            assert_ne!(now, relay);
+            let view = world.agent(9).view(world.now);
+            let seen = view.get(NodeId(node)).unwrap().relay;
+            assert_eq!(seen, Some(address(now)), "seed {seed}, node {node}");
+        }
+    }
+}
+
+/// One that finds no relay judges nobody, stays out, and comes in once there is one.
+#[test]
+fn without_a_relay_nobody_is_judged() {
+    let mut world = with_hidden(3);
+    let others: Vec<_> = (1..=NODES).filter(|node| *node != 36).collect();
+    // It hears nobody, but is heard.
+    for node in &others {
+        world.cut.insert((NodeId(*node), NodeId(36)));
+    }
+    let relay = world.relay_of(36).unwrap();
+    world.input(36, Input::Relayed { relay: None });
+    world.run(MINUTE);
+    let wrong: Vec<_> = given_up(&world)
+        .into_iter()
+        .filter(|(_, node)| node.0 != 36)
+        .collect();
+    assert_eq!(wrong, [], "by one that was attached to {relay}");
+    world.cut.clear();
+    let took = world.run_until(MINUTE, "return", World::is_complete);
+    println!("back after {took}");
+}
+
+fn with_hidden(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.loss = 0.02;
+    world.start_all(30);
+    for node in 31..=NODES {
+        world.start_hidden(node, 1);
+    }
+    world.run_until(Millis::from_secs(20), "forming", World::is_complete);
+    world.run(Millis::from_secs(10));
+    for node in 31..=NODES {
+        assert!(world.relay_of(node).is_some());
+    }
+    world.events.clear();
+    world
+}
+
 /// One seed, one history.
 #[test]
 fn histories_repeat() {

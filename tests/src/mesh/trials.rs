@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use riftmesh_base::{Millis, NodeId};
-use riftmesh_membership::{Input, MeshEvent, NodeState};
+use riftmesh_membership::{Input, MembershipSettings, MeshEvent, NodeState};
 
 use super::world::{World, address};
 
@@ -38,7 +38,16 @@ pub struct Detection {
 /// # Panics
 /// When it does not form.
 pub fn formed(seed: u64, nodes: u64, loss: f64) -> World {
+    formed_with(MembershipSettings::default(), seed, nodes, loss)
+}
+
+/// As [`formed`], with other settings.
+///
+/// # Panics
+/// When it does not form.
+pub fn formed_with(settings: MembershipSettings, seed: u64, nodes: u64, loss: f64) -> World {
     let mut world = World::new(seed);
+    world.settings = settings;
     world.loss = loss;
     world.start_all(nodes);
     world.run_until(FORMING_MAX, "forming", World::is_complete);

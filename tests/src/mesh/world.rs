@@ -14,9 +14,13 @@ use riftmesh_membership::{
     NodeMetadata, NodeState,
 };
 use riftmesh_transport::Target;
+use riftmesh_transport::relayed::{self, Route};
 
 /// Messages kept in [`World::overheard`].
 const OVERHEARD_MAX: usize = 200;
+
+/// Those behind a relay give it up after this time without an answer.
+const RELAY_SILENCE_MAX: Millis = Millis(2_500);
 
 /// What is on its way to an agent.
 enum Delivery {
@@ -91,6 +95,8 @@ pub struct World {
     /// Of each node, how each observer sees it.
     standings: BTreeMap<NodeId, BTreeMap<NodeId, Standing>>,
     doors: BTreeMap<SocketAddr, NodeIdentity>,
+    /// The relays of the nodes that nobody can dial.
+    relays: BTreeMap<NodeId, NodeIdentity>,
     stations: BTreeMap<NodeId, Station>,
     seeds: Vec<SocketAddr>,
     queue: BinaryHeap<Reverse<Event>>,
@@ -132,6 +138,7 @@ impl World {
             cut: BTreeSet::new(),
             standings: BTreeMap::new(),
             doors: BTreeMap::new(),
+            relays: BTreeMap::new(),
             stations: BTreeMap::new(),
             seeds: (1..=3).map(address).collect(),
             queue: BinaryHeap::new(),
@@ -177,13 +184,11 @@ impl World {
             address,
         };
         let seed = Seed(node).derive("world", generation);
-        let agent = Agent::new(
-            self.settings.clone(),
-            life,
-            metadata(node),
-            self.seeds.clone(),
-            seed,
-        );
+        let settings = MembershipSettings {
+            dial_out: life.is_dial_out(),
+            ..self.settings.clone()
+        };
+        let agent = Agent::new(settings, life, metadata(node), self.seeds.clone(), seed);
         let mut agent = agent.expect("a description within its bounds");
         let effects = agent.start(self.now);
         let station = Station {
@@ -197,6 +202,16 @@ impl World {
         self.perform(life.node, effects);
     }
 
+    /// Starts a node that nobody can dial, or another life of it.
+    pub fn start_hidden(&mut self, node: u64, generation: u64) {
+        self.start(node, generation, relayed::nowhere(NodeId(node)));
+    }
+
+    /// The relay of a node that nobody can dial.
+    pub fn relay_of(&self, node: u64) -> Option<u64> {
+        self.relays.get(&NodeId(node)).map(|life| life.node.0)
+    }
+
     /// Starts the nodes 1 to `count`.
     pub fn start_all(&mut self, count: u64) {
         for node in 1..=count {
@@ -208,6 +223,8 @@ impl World {
     pub fn kill(&mut self, node: u64) {
         if let Some(station) = self.stations.remove(&NodeId(node)) {
             self.doors.remove(&station.life.address);
+            self.relays.remove(&NodeId(node));
+            self.silence_relay(station.life);
         }
         for observers in self.standings.values_mut() {
             observers.remove(&NodeId(node));
@@ -219,7 +236,59 @@ impl World {
         let until = self.now + length;
         if let Some(station) = self.stations.get_mut(&NodeId(node)) {
             station.paused_until = until;
+            let life = station.life;
+            if length > RELAY_SILENCE_MAX {
+                self.silence_relay(life);
+            }
         }
+    }
+
+    /// Those behind a relay notice after a while that it is gone.
+    fn silence_relay(&mut self, relay: NodeIdentity) {
+        let behind: Vec<_> = self
+            .relays
+            .iter()
+            .filter(|(_, life)| **life == relay)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in behind {
+            self.relays.remove(&node);
+            if let Some(station) = self.stations.get(&node) {
+                let lost = Input::Relayed { relay: None };
+                self.push(RELAY_SILENCE_MAX, station.life, Delivery::Input(lost));
+            }
+        }
+    }
+
+    /// Attaches a node that nobody can dial to the quickest of those that answer it.
+    fn seek_relay(&mut self, life: NodeIdentity, candidates: &[Target]) {
+        self.relays.remove(&life.node);
+        let mut quickest: Option<(Millis, NodeIdentity)> = None;
+        for candidate in candidates {
+            let relay = self.doors.get(&candidate.address).copied();
+            let round_trip = Millis(self.rng.random_range(2..=10));
+            if let Some(relay) = relay
+                && self.is_open(life.node, relay.node)
+                && self.is_open(relay.node, life.node)
+                && quickest.is_none_or(|(best, _)| round_trip < best)
+            {
+                quickest = Some((round_trip, relay));
+            }
+        }
+        let (after, relay) = match quickest {
+            Some((round_trip, relay)) => {
+                self.relays.insert(life.node, relay);
+                (round_trip, Some(relay.address))
+            }
+            None => (RELAY_SILENCE_MAX, None),
+        };
+        self.push(after, life, Delivery::Input(Input::Relayed { relay }));
+    }
+
+    /// Whether messages of one node get to the other, which must not be frozen to answer one that it relays.
+    fn is_open(&self, from: NodeId, to: NodeId) -> bool {
+        let awake = |station: &Station| station.paused_until <= self.now;
+        !self.cut.contains(&(from, to)) && self.stations.get(&from).is_some_and(awake)
     }
 
     /// Gives a running node an input.
@@ -393,8 +462,7 @@ impl World {
                     let caller = self.tickets.remove(&ticket);
                     if let (Some(caller), Ok(body)) = (caller, body) {
                         self.bytes += body.len() as u64;
-                        let to = caller.target();
-                        self.send(node, to, Delivery::Input(Input::Exchanged { body }));
+                        self.answer(node, caller, Delivery::Input(Input::Exchanged { body }));
                     }
                 }
                 MeshEffect::Investigate {
@@ -410,6 +478,7 @@ impl World {
                         self.push(Millis(1), life, Delivery::Input(input));
                     }
                 }
+                MeshEffect::SeekRelay { candidates } => self.seek_relay(life, &candidates),
                 MeshEffect::Renew { floor } => {
                     let input = Input::Renewed {
                         generation: floor + 1,
@@ -425,14 +494,43 @@ impl World {
     }
 
     fn send(&mut self, from: NodeId, to: Target, delivery: Delivery) {
+        if let Some(route) = relayed::route(to.address) {
+            return self.send_through(from, route, delivery);
+        }
         let Some(life) = self.doors.get(&to.address).copied() else {
             return;
         };
-        if self.cut.contains(&(from, life.node)) || to.node.is_some_and(|node| node != life.node) {
+        if to.node.is_none_or(|node| node == life.node) {
+            self.answer(from, life, delivery);
+        }
+    }
+
+    /// Over a relay, which passes it on if whom it is for is still attached to it.
+    fn send_through(&mut self, from: NodeId, route: Route, delivery: Delivery) {
+        let relay = route
+            .relay
+            .and_then(|relay| self.doors.get(&relay))
+            .copied();
+        let behind = self.stations.get(&route.node).map(|station| station.life);
+        let (Some(relay), Some(life)) = (relay, behind) else {
+            return;
+        };
+        if self.relays.get(&route.node) == Some(&relay)
+            && !self.cut.contains(&(from, relay.node))
+            && self.is_open(relay.node, life.node)
+        {
+            let latency = Millis(self.rng.random_range(1..=5) + self.rng.random_range(1..=5));
+            self.push(latency, life, delivery);
+        }
+    }
+
+    /// To a life by the way that a call of it came, or that its address names.
+    fn answer(&mut self, from: NodeId, to: NodeIdentity, delivery: Delivery) {
+        if self.cut.contains(&(from, to.node)) {
             return;
         }
         let latency = Millis(self.rng.random_range(1..=5));
-        self.push(latency, life, delivery);
+        self.push(latency, to, delivery);
     }
 
     fn push(&mut self, after: Millis, to: NodeIdentity, delivery: Delivery) {

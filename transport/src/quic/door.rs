@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::frame::{self, FrameError, Kind, Outcome};
 use super::pool::DialFailure;
+use super::relay::canonical;
 use super::{CLOSED, judge, settings, trust};
 use crate::identity::{CredentialError, NodeCredential, NodeName};
 use crate::link::{CallError, Doorkeeper, Refused, Target};
@@ -59,7 +60,7 @@ impl Door {
 
     /// Hears one stranger out.
     pub(super) async fn open(&self, incoming: Incoming, keeper: &dyn Doorkeeper) {
-        let from = incoming.remote_address();
+        let from = canonical(incoming.remote_address());
         let Ok(_place) = self.places.try_acquire() else {
             tracing::warn!(%from, "a stranger was sent away: too many at the door");
             return incoming.refuse();

@@ -20,6 +20,8 @@ pub(super) enum Kind {
     Blob,
     /// A stranger's request to be let in, at the door only.
     Knock,
+    /// Asks for this connection to be a line: what comes on it from now on is packets for other nodes.
+    Relay,
 }
 
 /// How a peer answers: the first byte of a reply.
@@ -73,6 +75,7 @@ impl Kind {
             Self::Call(Lane::Mesh) => 3,
             Self::Blob => 4,
             Self::Knock => 5,
+            Self::Relay => 6,
         }
     }
 
@@ -84,6 +87,7 @@ impl Kind {
             3 => Ok(Self::Call(Lane::Mesh)),
             4 => Ok(Self::Blob),
             5 => Ok(Self::Knock),
+            6 => Ok(Self::Relay),
             other => Err(FrameError::Unknown(other)),
         }
     }

@@ -9,6 +9,7 @@ mod frame;
 mod gate;
 mod pool;
 mod refusal;
+mod relay;
 mod serve;
 mod settings;
 #[cfg(test)]
@@ -19,11 +20,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::{Endpoint, RecvStream, SendStream, TokioRuntime, VarInt};
+use quinn::{Endpoint, RecvStream, Runtime, SendStream, TokioRuntime, VarInt};
 use riftmesh_base::limits::{BLOB_BYTES_MAX, DATAGRAM_BYTES_MAX, MESSAGE_BYTES_MAX};
 use riftmesh_base::{BlobHash, ClusterId, NodeId};
 use tokio::runtime::Handle;
@@ -35,11 +36,13 @@ use self::frame::{FrameError, Kind, Outcome};
 use self::gate::Gate;
 use self::pool::{Class, Dialled, Pool, lost};
 use self::refusal::refused;
+pub use self::relay::RelayCounts;
+use self::relay::{Lines, RelaySocket, Switchboard};
 use self::serve::Server;
 pub use self::settings::QuicSettings;
 use crate::blob::{BlobSink, blame};
 use crate::identity::{CredentialError, NodeCredential};
-use crate::link::{BoxFuture, CallError, Handler, Lane, Link, Target};
+use crate::link::{Attachment, BoxFuture, CallError, Handler, Lane, Link, Target};
 
 /// A waiting call whose connection brings nothing for this long asks whether the peer's port is still open.
 const DOUBT_AFTER: Duration = Duration::from_millis(300);
@@ -80,7 +83,10 @@ pub struct QuicLink {
     cluster: ClusterId,
     endpoint: Endpoint,
     address: SocketAddr,
-    pool: Pool,
+    pool: Arc<Pool>,
+    lines: Arc<Lines>,
+    board: Arc<Switchboard>,
+    sent: Arc<AtomicU64>,
     gate: Arc<Gate>,
     door: Arc<Door>,
     settings: QuicSettings,
@@ -103,28 +109,45 @@ impl QuicLink {
         let client = settings::client(credential, &settings)?;
         let failed = |error| BindError::Socket { address, error };
         let socket = settings::socket(address).map_err(failed)?;
-        let endpoint = Endpoint::new(
+        let address = socket.local_addr().map_err(failed)?;
+        let (arrived, arrivals) = RelaySocket::queue();
+        let board = Arc::new(Switchboard::new(
+            credential.node(),
+            address,
+            settings.relay_lines_max,
+            settings.relay_bytes_per_second,
+            arrived.clone(),
+        ));
+        let lines = Arc::new(Lines::new(Arc::clone(&board), arrived));
+        let udp = TokioRuntime.wrap_udp_socket(socket).map_err(failed)?;
+        let socket = RelaySocket::new(udp, Arc::clone(&lines), arrivals);
+        let sent = socket.sent();
+        let endpoint = Endpoint::new_with_abstract_socket(
             settings::endpoint(credential),
             Some(server),
-            socket,
+            Arc::new(socket),
             Arc::new(TokioRuntime),
         )
         .map_err(failed)?;
         let gate = Arc::new(Gate::new(credential.cluster()));
-        let pool = Pool::new(
+        let pool = Arc::new(Pool::new(
             endpoint.clone(),
             credential.cluster(),
             Arc::clone(&gate),
             client,
             settings.dial,
             settings.connections_dialled_max,
-        );
+        ));
+        lines.dial_with(&pool);
         Ok(Arc::new(Self {
             node: credential.node(),
             cluster: credential.cluster(),
-            address: endpoint.local_addr().map_err(failed)?,
+            address,
             endpoint,
             pool,
+            lines,
+            board,
+            sent,
             gate,
             door: Arc::new(Door::new(credential)?),
             settings,
@@ -167,9 +190,20 @@ impl QuicLink {
         self.gate.refusals.counts()
     }
 
+    /// Bytes sent so far, in UDP datagrams.
+    pub fn bytes_sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// What this node did as a relay for others.
+    pub fn relay_counts(&self) -> RelayCounts {
+        self.board.counts()
+    }
+
     fn server(&self, handler: Arc<dyn Handler>) -> Arc<Server> {
         let (gate, door) = (Arc::clone(&self.gate), Arc::clone(&self.door));
-        Arc::new(Server::new(gate, door, handler, &self.settings))
+        let board = Arc::clone(&self.board);
+        Arc::new(Server::new(gate, door, board, handler, &self.settings))
     }
 
     /// A fresh stream to `to`. Nothing has been sent when this fails, so a connection that turns out to be closed
@@ -434,6 +468,14 @@ impl Link for QuicLink {
 
     fn port_refused(&self, address: SocketAddr, within: Duration) -> BoxFuture<'_, bool> {
         Box::pin(async move { timeout(within, refused(address)).await.is_ok() })
+    }
+
+    fn attach(
+        &self,
+        relay: SocketAddr,
+        within: Duration,
+    ) -> BoxFuture<'_, Result<Attachment, CallError>> {
+        Box::pin(self.lines.attach(relay, within))
     }
 
     fn local_address(&self) -> SocketAddr {

@@ -16,9 +16,11 @@ use tokio::time::{Instant, timeout};
 use super::frame::{self, Kind, Outcome};
 use super::gate::Gate;
 use super::refusal::refused;
+use super::relay::canonical;
 use super::{STRANGER, trust};
 use crate::identity::{CertificateFacts, NodeName};
 use crate::link::{BoxFuture, CallError, Lane, Target};
+use crate::relayed;
 
 /// A dialled connection unused for this long is let go.
 const UNUSED_MAX: Duration = Duration::from_secs(300);
@@ -26,12 +28,15 @@ const UNUSED_MAX: Duration = Duration::from_secs(300);
 /// distant peer may miss a few short deadlines.
 const SILENCE_MAX: Duration = Duration::from_millis(1_500);
 
-/// What a connection is for. Consensus shares with nobody, and neither can bulk data hold up small calls.
+/// What a connection is for. Consensus shares with nobody, neither can bulk data hold up small calls, and on a line to a relay
+/// nothing else has a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Class {
     Consensus,
     General,
     Bulk,
+    /// A line to a relay.
+    Relay,
 }
 
 impl From<Lane> for Class {
@@ -255,6 +260,7 @@ async fn establish(
     cluster: ClusterId,
     gate: &Gate,
 ) -> Result<Dialled, DialFailure> {
+    can_dial(endpoint, address)?;
     let connecting = endpoint
         .connect_with(config, address, &NodeName::any_of(cluster))
         .map_err(|error| DialFailure::Unreachable(error.to_string()))?;
@@ -282,6 +288,21 @@ async fn establish(
             "the peer answered the greeting with {outcome:?}"
         ))),
         Err(reason) => Err(lost(&connection, reason)),
+    }
+}
+
+/// The endpoint takes any address; the socket beneath it may not.
+fn can_dial(endpoint: &Endpoint, address: SocketAddr) -> Result<(), DialFailure> {
+    let unreachable = |reason: &str| Err(DialFailure::Unreachable(reason.to_owned()));
+    let own = endpoint.local_addr().map(canonical);
+    match relayed::route(address) {
+        Some(route) if route.relay.is_none() => {
+            unreachable("nobody can dial it, and its relay is not known")
+        }
+        None if canonical(address).is_ipv6() && own.is_ok_and(|own| own.is_ipv4()) => {
+            unreachable("it has an IPv6 address, and this node listens on an IPv4 one")
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
+use crate::relayed;
+
 /// Hosts limit how many refusals they send, so ask again now and then.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// No QUIC packet: a living endpoint drops it.
@@ -16,6 +18,10 @@ const KNOCK: [u8; 1] = [0];
 ///
 /// The endpoint's own socket is not connected and hears no such answers, hence a socket of its own.
 pub(super) async fn refused(address: SocketAddr) {
+    if relayed::route(address).is_some() {
+        // Its host is not to be asked, and a relay's word about it would be no evidence.
+        std::future::pending::<()>().await;
+    }
     if let Err(error) = knock(address).await {
         tracing::debug!(%address, %error, "cannot look for a refusal");
         std::future::pending::<()>().await;

@@ -1,7 +1,7 @@
 //! The answering side: connections accepted from peers, and the streams and datagrams on them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +16,7 @@ use super::STRANGER;
 use super::door::Door;
 use super::frame::{self, FrameError, Kind, Outcome};
 use super::gate::Gate;
+use super::relay::{FRAME_BYTES_MAX, Port, Switchboard, canonical};
 use super::settings::QuicSettings;
 use crate::identity::CertificateFacts;
 use crate::link::{Handler, Lane, Peer, Refused};
@@ -29,10 +30,42 @@ const PIECE_BYTES: usize = 256 << 10;
 /// Behind everything else on the wire.
 const BULK_PRIORITY: i32 = -1;
 
+/// Longest one-way stream: a datagram that did not fit a packet, or a message on a line.
+const ONE_WAY_BYTES_MAX: usize = if DATAGRAM_BYTES_MAX > FRAME_BYTES_MAX {
+    DATAGRAM_BYTES_MAX
+} else {
+    FRAME_BYTES_MAX
+};
+
+/// The other end of an accepted connection.
+#[derive(Clone)]
+struct Caller {
+    from: Peer,
+    connection: Connection,
+    /// Set once it has asked for the connection to be a line.
+    port: Arc<OnceLock<Port>>,
+}
+
+impl Caller {
+    /// Gives a datagram to whom it is for.
+    fn sort(&self, handler: &dyn Handler, payload: Bytes) {
+        if payload.is_empty() {
+            // It only asks for an acknowledgement.
+        } else if let Some(port) = self.port.get() {
+            port.take(payload);
+        } else if payload.len() <= DATAGRAM_BYTES_MAX {
+            handler.datagram(self.from, payload);
+        } else {
+            tracing::debug!(peer = %self.from.node, bytes = payload.len(), "datagram too long");
+        }
+    }
+}
+
 /// Answers what arrives at an endpoint.
 pub(super) struct Server {
     gate: Arc<Gate>,
     door: Arc<Door>,
+    board: Arc<Switchboard>,
     handler: Arc<dyn Handler>,
     raft: Semaphore,
     client: Semaphore,
@@ -46,6 +79,7 @@ impl Server {
     pub(super) fn new(
         gate: Arc<Gate>,
         door: Arc<Door>,
+        board: Arc<Switchboard>,
         handler: Arc<dyn Handler>,
         settings: &QuicSettings,
     ) -> Self {
@@ -53,6 +87,7 @@ impl Server {
         Self {
             gate,
             door,
+            board,
             handler,
             raft: lane(),
             client: lane(),
@@ -87,7 +122,7 @@ impl Server {
             }
             return;
         }
-        let address = incoming.remote_address();
+        let address = canonical(incoming.remote_address());
         let connection = match timeout(PEER_PATIENCE, incoming).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
@@ -114,6 +149,11 @@ impl Server {
             role: facts.role,
             address,
         };
+        let caller = Caller {
+            from,
+            connection: connection.clone(),
+            port: Arc::default(),
+        };
         let end = self.gate.end_of(facts);
         tokio::pin!(end);
         loop {
@@ -125,23 +165,20 @@ impl Server {
                 }
                 stream = connection.accept_bi() => {
                     let Ok((send, recv)) = stream else { return };
-                    let server = self.clone();
+                    let (server, caller) = (self.clone(), caller.clone());
                     tokio::spawn(async move {
-                        if let Err(error) = server.answer(from, send, recv).await {
+                        if let Err(error) = server.answer(caller, send, recv).await {
                             tracing::debug!(peer = %from.node, %error, "request dropped");
                         }
                     });
                 }
                 stream = connection.accept_uni() => {
                     let Ok(recv) = stream else { return };
-                    tokio::spawn(large_datagram(self.handler.clone(), from, recv));
+                    tokio::spawn(large_datagram(self.handler.clone(), caller.clone(), recv));
                 }
                 datagram = connection.read_datagram() => {
                     let Ok(payload) = datagram else { return };
-                    // An empty one only asks for an acknowledgement.
-                    if !payload.is_empty() {
-                        self.handler.datagram(from, payload);
-                    }
+                    caller.sort(self.handler.as_ref(), payload);
                 }
             }
         }
@@ -149,15 +186,24 @@ impl Server {
 
     async fn answer(
         &self,
-        from: Peer,
+        caller: Caller,
         send: SendStream,
         mut recv: RecvStream,
     ) -> Result<(), FrameError> {
         let (kind, length) = patiently(frame::read_kind(&mut recv)).await?;
+        let from = caller.from;
         match kind {
             Kind::Hello => reply(send, Outcome::Done, Bytes::new()).await,
             Kind::Call(lane) => self.call(from, lane, length, send, recv).await,
             Kind::Blob => self.blob(from, length, send, recv).await,
+            Kind::Relay => match self.board.connect(from.node, &caller.connection) {
+                Ok(port) => {
+                    // It was a line already if that fails, and stays one.
+                    caller.port.set(port).ok();
+                    reply(send, Outcome::Done, Bytes::new()).await
+                }
+                Err(reason) => reply(send, Outcome::Refused, reason.into()).await,
+            },
             Kind::Knock => Err(FrameError::Lost(
                 "a knock on a node's connection".to_owned(),
             )),
@@ -292,10 +338,11 @@ async fn pour(mut file: tokio::fs::File, mut send: SendStream) -> Result<(), Fra
 }
 
 /// A datagram that did not fit a packet came as a stream.
-async fn large_datagram(handler: Arc<dyn Handler>, from: Peer, mut recv: RecvStream) {
-    match timeout(PEER_PATIENCE, recv.read_to_end(DATAGRAM_BYTES_MAX)).await {
-        Ok(Ok(payload)) => handler.datagram(from, payload.into()),
-        Ok(Err(error)) => tracing::debug!(peer = %from.node, %error, "datagram stream dropped"),
-        Err(_) => tracing::debug!(peer = %from.node, "datagram stream took too long"),
+async fn large_datagram(handler: Arc<dyn Handler>, caller: Caller, mut recv: RecvStream) {
+    let peer = caller.from.node;
+    match timeout(PEER_PATIENCE, recv.read_to_end(ONE_WAY_BYTES_MAX)).await {
+        Ok(Ok(payload)) => caller.sort(handler.as_ref(), payload.into()),
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "datagram stream dropped"),
+        Err(_) => tracing::debug!(%peer, "datagram stream took too long"),
     }
 }

@@ -34,6 +34,10 @@ pub struct QuicSettings {
     pub calls_per_lane_max: usize,
     /// Blobs served at a time.
     pub blobs_served_max: usize,
+    /// Nodes that this one relays for at most.
+    pub relay_lines_max: usize,
+    /// Bytes a second that each of them, and each node that talks to one of them, may send through this one.
+    pub relay_bytes_per_second: u32,
     /// How long a call may wait for one of those places before it is refused as overloaded.
     pub patience: Duration,
 }
@@ -48,6 +52,8 @@ impl Default for QuicSettings {
             connections_accepted_max: 4_096,
             calls_per_lane_max: 1_024,
             blobs_served_max: 32,
+            relay_lines_max: 512,
+            relay_bytes_per_second: 8 << 20,
             patience: Duration::from_secs(1),
         }
     }

@@ -11,6 +11,7 @@ use super::*;
 use crate::authority::ClusterAuthority;
 use crate::identity::NodeName;
 use crate::link::{Doorkeeper, Peer, Refused};
+use crate::relayed;
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -250,4 +251,75 @@ async fn strangers_get_no_further_than_the_door() {
     let refusals = pair.bob.refusals();
     assert_eq!(refusals["no-certificate"], 1);
     assert_eq!(refusals["other-protocol"], 1);
+}
+
+/// A node that sends more through a relay than it may loses the rest, and nobody else does; junk on a line is counted and
+/// harms nobody.
+#[tokio::test]
+async fn relays_keep_to_their_budget() {
+    let settings = QuicSettings {
+        relay_bytes_per_second: 64 << 10,
+        ..QuicSettings::default()
+    };
+    let pair = Pair::new(&settings);
+    let bind = |node| {
+        let lasting = Millis::from_secs(3_600);
+        let credential = pair
+            .authority
+            .issue(NodeId(node), Role::Worker, lasting, wall_clock());
+        let address = (Ipv4Addr::LOCALHOST, 0).into();
+        QuicLink::bind(address, &credential.unwrap(), settings.clone()).unwrap()
+    };
+    let (hidden, greedy) = (bind(3), bind(4));
+    hidden.serve(pair.gate.clone());
+    pair.gate.permits.add_permits(10);
+    let relay = pair.bob.local_address();
+    let _attachment = hidden.attach(relay, DEADLINE).await.unwrap();
+    let to_hidden = Target {
+        node: Some(hidden.node()),
+        address: relayed::through(relay, hidden.node()).unwrap(),
+    };
+    let _line = greedy.attach(relay, DEADLINE).await.unwrap();
+    let on_line = Target {
+        node: None,
+        address: relay,
+    };
+    let line = greedy.pool.get(on_line, Class::Relay).await.unwrap();
+    let mut flood = hidden.node().0.to_be_bytes().to_vec();
+    flood.resize(1_000, 0);
+    line.connection.send_datagram("junk".into()).unwrap();
+    let limited = async {
+        while pair.bob.relay_counts().over_budget < 1_000 {
+            line.connection
+                .send_datagram_wait(flood.clone().into())
+                .await
+                .unwrap();
+        }
+    };
+    timeout(DEADLINE, limited)
+        .await
+        .expect("the flood is limited");
+    let counts = pair.bob.relay_counts();
+    assert!(counts.malformed >= 1 && counts.lines == 2, "{counts:?}");
+    let call = pair.alice.call(to_hidden, Lane::Mesh, "x".into(), DEADLINE);
+    assert_eq!(call.await.unwrap(), "x");
+}
+
+/// What relays refuse: more lines than they have, and those that have no address to be one.
+#[tokio::test]
+async fn relays_have_an_end() {
+    let pair = Pair::new(&QuicSettings {
+        relay_lines_max: 0,
+        ..QuicSettings::default()
+    });
+    let error = pair.alice.attach(pair.bob.local_address(), DEADLINE).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("choose another"), "{error}");
+    for (address, why) in [
+        ("[::1]:7700".parse().unwrap(), "IPv4"),
+        (pair.alice.local_address(), "itself"),
+    ] {
+        let error = pair.alice.attach(address, DEADLINE).await.unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
 }

@@ -23,10 +23,14 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::blob::{BlobSink, blame};
-use crate::link::{BoxFuture, CallError, Handler, Lane, Link, Peer, Refused, Target};
+use crate::link::{Attachment, BoxFuture, CallError, Handler, Lane, Link, Peer, Refused, Target};
+use crate::relayed;
 
 /// How long a lost packet of a call delays it the first time; doubles with each further loss.
 const RETRANSMIT_AFTER: Duration = Duration::from_millis(50);
+/// A relay is looked at this often by those attached to it, and given up after so long without an answer.
+const BEAT: Duration = Duration::from_millis(500);
+const SILENCE_MAX: Duration = Duration::from_millis(2_500);
 /// Bytes moved at a time while a blob is copied.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -40,6 +44,10 @@ struct Weather {
     latency: RangeInclusive<Duration>,
     loss: f64,
     cuts: BTreeSet<(NodeId, NodeId)>,
+    /// Nobody can dial them.
+    hidden: BTreeSet<NodeId>,
+    /// How many attachments a node has to a relay.
+    attached: BTreeMap<(SocketAddr, NodeId), u64>,
     stations: BTreeMap<SocketAddr, Arc<Station>>,
 }
 
@@ -59,6 +67,8 @@ impl MemoryNetwork {
             latency: Duration::from_micros(200)..=Duration::from_millis(2),
             loss: 0.0,
             cuts: BTreeSet::new(),
+            hidden: BTreeSet::new(),
+            attached: BTreeMap::new(),
             stations: BTreeMap::new(),
         })))
     }
@@ -125,6 +135,11 @@ impl MemoryNetwork {
         }
     }
 
+    /// Puts `node` behind a router that lets nobody in: it can dial, and what others send to its address vanishes.
+    pub fn hide(&self, node: NodeId) {
+        self.weather().hidden.insert(node);
+    }
+
     /// Removes all cuts.
     pub fn heal_all(&self) {
         self.weather().cuts.clear();
@@ -151,6 +166,15 @@ impl Weather {
             penalty *= 2;
         }
         Some(delay)
+    }
+
+    /// Who is behind the relay at `relay` under this id, if it is attached there.
+    fn behind(&self, relay: SocketAddr, node: NodeId) -> Option<Arc<Station>> {
+        self.attached.get(&(relay, node))?;
+        let mut stations = self.stations.values();
+        stations
+            .find(|station| station.node == node && station.is_running())
+            .cloned()
     }
 }
 
@@ -183,6 +207,12 @@ pub struct MemoryLink {
     station: Arc<Station>,
 }
 
+/// Who was reached, and how.
+struct Reached {
+    station: Arc<Station>,
+    relay: Option<NodeId>,
+}
+
 impl MemoryLink {
     /// Sleeps through one trip to or from `peer`; for ever when the packet is swallowed.
     async fn travel(&self, from: NodeId, to: NodeId) {
@@ -197,8 +227,60 @@ impl MemoryLink {
         self.network.weather().stations.get(&address).cloned()
     }
 
-    /// Travels to `to` and knocks: the station there, if it lives and is who it should be.
-    async fn reach(&self, to: Target) -> Result<Arc<Station>, CallError> {
+    /// The way back from who was reached.
+    async fn back(&self, from: &Reached) {
+        let own = self.station.node;
+        match from.relay {
+            Some(relay) => {
+                self.travel(from.station.node, relay).await;
+                self.travel(relay, own).await;
+            }
+            None => self.travel(from.station.node, own).await,
+        }
+    }
+
+    /// Travels to `to`, through a relay if need be: the station there, if it lives and is who it should be.
+    async fn reach(&self, to: Target) -> Result<Reached, CallError> {
+        let Some(route) = relayed::route(to.address) else {
+            let station = self.dial(to).await?;
+            return Ok(Reached {
+                station,
+                relay: None,
+            });
+        };
+        let Some(address) = route.relay else {
+            let reason = "nobody can dial it, and its relay is not known".to_owned();
+            return Err(CallError::Unreachable { target: to, reason });
+        };
+        let relay = self.dial(Target {
+            node: None,
+            address,
+        });
+        let relay = relay.await?.node;
+        self.travel(relay, route.node).await;
+        let station = self.network.weather().behind(address, route.node);
+        match station {
+            Some(station) => Self::expect(to, &station).map(|()| Reached {
+                station,
+                relay: Some(relay),
+            }),
+            // The relay has nobody to pass it on to, and says nothing.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn expect(to: Target, station: &Station) -> Result<(), CallError> {
+        match to.node {
+            Some(node) if node != station.node => Err(CallError::Untrusted {
+                target: to,
+                reason: format!("node {} lives there", station.node),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Travels to an address and knocks.
+    async fn dial(&self, to: Target) -> Result<Arc<Station>, CallError> {
         let unreachable = |reason: &str| CallError::Unreachable {
             target: to,
             reason: reason.to_owned(),
@@ -209,17 +291,14 @@ impl MemoryLink {
         let resident = self.at(to.address).map(|station| station.node);
         let resident = resident.or(to.node).unwrap_or_default();
         self.travel(self.station.node, resident).await;
+        if self.network.weather().hidden.contains(&resident) {
+            std::future::pending::<()>().await;
+        }
         let Some(station) = self.at(to.address).filter(|station| station.is_running()) else {
             self.travel(resident, self.station.node).await;
             return Err(unreachable("connection refused"));
         };
-        match to.node {
-            Some(node) if node != station.node => Err(CallError::Untrusted {
-                target: to,
-                reason: format!("node {} lives there", station.node),
-            }),
-            _ => Ok(station),
-        }
+        Self::expect(to, &station).map(|()| station)
     }
 
     /// Runs `work` until it ends, the deadline passes or this node stops.
@@ -238,12 +317,13 @@ impl MemoryLink {
     }
 
     async fn exchange(&self, to: Target, lane: Lane, request: Bytes) -> Result<Bytes, CallError> {
-        let station = self.reach(to).await?;
+        let reached = self.reach(to).await?;
+        let station = &reached.station;
         let lost = || CallError::Unknown(format!("connection to {} lost", station.node));
         // A task of its own: a caller that gives up does not stop the work, as over a real network.
         let work = tokio::spawn(answer(station.clone(), self.peer(), lane, request));
         let reply = work.await.map_err(|_| lost())?.ok_or_else(lost)?;
-        self.travel(station.node, self.station.node).await;
+        self.back(&reached).await;
         match reply {
             Ok(reply) => Ok(within(reply, "reply", MESSAGE_BYTES_MAX)?),
             Err(Refused(reason)) => Err(CallError::Refused(reason)),
@@ -251,7 +331,8 @@ impl MemoryLink {
     }
 
     async fn copy(&self, to: Target, hash: BlobHash, into: &Path) -> Result<u64, CallError> {
-        let station = self.reach(to).await?;
+        let reached = self.reach(to).await?;
+        let station = &reached.station;
         let lost = || CallError::Unknown(format!("connection to {} lost", station.node));
         let handler = station.handler().await.ok_or_else(lost)?;
         let missing = || CallError::Refused(format!("no blob {hash} here"));
@@ -260,7 +341,7 @@ impl MemoryLink {
         let mut sink = BlobSink::create(into).await.map_err(|e| blame(to, e))?;
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
-            self.travel(station.node, self.station.node).await;
+            self.back(&reached).await;
             if !station.is_running() {
                 return Err(lost());
             }
@@ -272,11 +353,74 @@ impl MemoryLink {
         }
     }
 
+    /// Who is at an address that a datagram is sent to, and how long it takes there unless it is lost; none if the host
+    /// there answers that nobody is.
+    fn aim(&self, address: SocketAddr) -> Option<(Arc<Station>, Option<Duration>)> {
+        let own = self.station.node;
+        let mut weather = self.network.weather();
+        let at = |weather: &Weather, address| {
+            let station = weather.stations.get(&address).cloned();
+            station.filter(|station| station.is_running())
+        };
+        let Some(route) = relayed::route(address) else {
+            let station = at(&weather, address)?;
+            let trip = weather.trip(own, station.node, false);
+            let hidden = weather.hidden.contains(&station.node);
+            return Some((station, trip.filter(|_| !hidden)));
+        };
+        let relay = at(&weather, route.relay?)?;
+        let first = weather.trip(own, relay.node, false);
+        let second = weather.trip(relay.node, route.node, false);
+        let Some(station) = weather.behind(relay.address, route.node) else {
+            return Some((relay, None));
+        };
+        Some((
+            station,
+            first.zip(second).map(|(first, second)| first + second),
+        ))
+    }
+
+    /// To `at` and back: who lives there.
+    async fn look(&self, at: Target) -> Result<NodeId, CallError> {
+        let reached = self.reach(at).await?;
+        self.back(&reached).await;
+        Ok(reached.station.node)
+    }
+
     fn peer(&self) -> Peer {
         Peer {
             node: self.station.node,
             role: Role::Voter,
             address: self.station.address,
+        }
+    }
+}
+
+/// A node's being attached to a relay.
+struct Line {
+    network: MemoryNetwork,
+    key: (SocketAddr, NodeId),
+}
+
+impl Line {
+    fn new(network: &MemoryNetwork, relay: SocketAddr, node: NodeId) -> Self {
+        let key = (relay, node);
+        *network.weather().attached.entry(key).or_insert(0) += 1;
+        Self {
+            network: network.clone(),
+            key,
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let mut weather = self.network.weather();
+        if let Some(count) = weather.attached.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                weather.attached.remove(&self.key);
+            }
         }
     }
 }
@@ -346,10 +490,10 @@ impl Link for MemoryLink {
             if !self.station.is_running() {
                 return Err(unreachable("this node's link is closed"));
             }
-            let station = self.at(to.address).filter(|station| station.is_running());
-            let station = station.ok_or_else(|| unreachable("connection refused"))?;
             let from = self.peer();
-            let trip = self.network.weather().trip(from.node, station.node, false);
+            let Some((station, trip)) = self.aim(to.address) else {
+                return Err(unreachable("connection refused"));
+            };
             if let Some(delay) = trip {
                 tokio::spawn(async move {
                     sleep(delay).await;
@@ -382,7 +526,9 @@ impl Link for MemoryLink {
             node: None,
             address,
         };
-        Box::pin(self.bounded(deadline, async move { Ok(self.reach(target).await?.node) }))
+        Box::pin(self.bounded(deadline, async move {
+            Ok(self.reach(target).await?.station.node)
+        }))
     }
 
     fn port_refused(&self, address: SocketAddr, within: Duration) -> BoxFuture<'_, bool> {
@@ -393,6 +539,36 @@ impl Link for MemoryLink {
         Box::pin(async move {
             let knock = timeout(within, self.reach(target)).await;
             self.station.is_running() && matches!(knock, Ok(Err(CallError::Unreachable { .. })))
+        })
+    }
+
+    fn attach(
+        &self,
+        relay: SocketAddr,
+        within: Duration,
+    ) -> BoxFuture<'_, Result<Attachment, CallError>> {
+        let target = Target {
+            node: None,
+            address: relay,
+        };
+        Box::pin(async move {
+            let own = MemoryLink {
+                network: self.network.clone(),
+                station: Arc::clone(&self.station),
+            };
+            let asked = tokio::time::Instant::now();
+            let relay = self.bounded(within, own.look(target)).await?;
+            let line = Line::new(&self.network, target.address, self.station.node);
+            let target = Target {
+                node: Some(relay),
+                ..target
+            };
+            Ok(Attachment::new(target, asked.elapsed(), async move {
+                let _line = line;
+                while let Ok(Ok(_)) = timeout(SILENCE_MAX, own.look(target)).await {
+                    sleep(BEAT).await;
+                }
+            }))
         })
     }
 
@@ -407,127 +583,4 @@ impl Link for MemoryLink {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use tokio::time::Instant;
-
-    use super::*;
-
-    const DEADLINE: Duration = Duration::from_millis(400);
-
-    /// Counts what arrives.
-    #[derive(Default)]
-    struct Counter(AtomicUsize);
-
-    impl Handler for Counter {
-        fn call(&self, _: Peer, _: Lane, request: Bytes) -> BoxFuture<'_, Result<Bytes, Refused>> {
-            self.0.fetch_add(1, Ordering::SeqCst);
-            Box::pin(async move { Ok(request) })
-        }
-        fn datagram(&self, _: Peer, _: Bytes) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-        fn blob(&self, _: Peer, _: BlobHash) -> Option<PathBuf> {
-            None
-        }
-    }
-
-    struct Pair {
-        network: MemoryNetwork,
-        links: [Arc<MemoryLink>; 2],
-        arrived: Arc<Counter>,
-    }
-
-    const NODES: [NodeId; 2] = [NodeId(1), NodeId(2)];
-
-    fn target(of: usize) -> Target {
-        Target {
-            node: Some(NODES[of]),
-            address: ([10, 0, 0, of as u8], 1).into(),
-        }
-    }
-
-    fn pair(seed: u64) -> Pair {
-        let network = MemoryNetwork::new(Seed(seed));
-        let arrived = Arc::new(Counter::default());
-        let links = [0, 1].map(|of| {
-            let link = network.link(NODES[of], target(of).address);
-            link.serve(arrived.clone());
-            link
-        });
-        Pair {
-            network,
-            links,
-            arrived,
-        }
-    }
-
-    async fn call(pair: &Pair, from: usize) -> Result<Bytes, CallError> {
-        let to = target(1 - from);
-        let link = &pair.links[from];
-        link.call(to, Lane::Raft, "x".into(), DEADLINE).await
-    }
-
-    /// A cut swallows one direction: requests there vanish, requests the other way arrive but their replies vanish;
-    /// healing restores both.
-    #[tokio::test]
-    async fn cuts_have_a_direction() {
-        let pair = pair(1);
-        pair.network.cut(NODES[0], NODES[1]);
-        for (from, arrivals) in [(0, 0), (1, 1)] {
-            let error = call(&pair, from).await;
-            assert!(matches!(error, Err(CallError::Unknown(_))), "{error:?}");
-            assert_eq!(pair.arrived.0.load(Ordering::SeqCst), arrivals);
-        }
-        pair.network.heal(NODES[0], NODES[1]);
-        call(&pair, 0).await.unwrap();
-        pair.network.isolate(NODES[1]);
-        call(&pair, 0).await.unwrap_err();
-        pair.network.heal_all();
-        call(&pair, 1).await.unwrap();
-    }
-
-    /// Loss delays calls and loses datagrams, about as many as asked for.
-    #[tokio::test]
-    async fn loss_delays_calls_and_takes_datagrams() {
-        let pair = pair(2);
-        pair.network.set_loss(0.5);
-        for _ in 0..200 {
-            let sent = pair.links[0].datagram(target(1), "x".into()).await;
-            sent.unwrap();
-        }
-        let started = Instant::now();
-        let calls = (0..20).map(|_| async { call(&pair, 0).await.is_ok() });
-        let answered = futures::future::join_all(calls).await;
-        assert!(answered.into_iter().filter(|ok| *ok).count() >= 10);
-        assert!(started.elapsed() >= RETRANSMIT_AFTER);
-        let arrived = pair.arrived.0.load(Ordering::SeqCst);
-        assert!(
-            (80..160).contains(&arrived),
-            "{arrived} of 200 and 20 calls"
-        );
-    }
-
-    /// A node that starts again ends its former life; what is sent to the former address finds nobody.
-    #[tokio::test]
-    async fn a_node_lives_once() {
-        let pair = pair(3);
-        let elsewhere = ([10, 0, 9, 9], 1).into();
-        let link = pair.network.link(NODES[1], elsewhere);
-        link.serve(pair.arrived.clone());
-        let error = call(&pair, 0).await;
-        assert!(
-            matches!(error, Err(CallError::Unreachable { .. })),
-            "{error:?}"
-        );
-        let to = Target {
-            address: elsewhere,
-            ..target(1)
-        };
-        let reply = pair.links[0].call(to, Lane::Raft, "x".into(), DEADLINE);
-        reply.await.unwrap();
-        call(&pair, 1).await.unwrap_err();
-    }
-}
+mod tests;
