@@ -32,7 +32,7 @@ pub enum MeshCommand {
     #[command(after_help = "\
 Examples:
   riftmesh mesh ping gpu-1
-  riftmesh mesh ping 4f1c9a --count 100 --interval 0s --json
+  riftmesh mesh ping 4f1c9a --count 100 --json
 The connection is made first and does not count. A node is named by its name, its id, or the beginning of it.
 Exit codes: 0 every answer came, 1 one was lost or there is no such node, 3 no node answered this command")]
     Ping(PingArgs),

@@ -14,7 +14,7 @@ use riftmesh_transport::JoinToken;
 use zeroize::Zeroizing;
 
 use super::Exit;
-use super::nodes::{self, DRAIN_EXAMPLES, DrainArgs, ListArgs, NodeArgs, RetireArgs};
+use super::nodes::{self, DRAIN_EXAMPLES, DrainArgs, ListArgs, NamedNode, RetireArgs};
 use crate::chores::settings::{LoopSettings, Preset};
 use crate::node::{JOIN_VARIABLE, NodeConfig};
 
@@ -31,12 +31,12 @@ pub enum NodeCommand {
 Example:
   riftmesh node show gpu-1 --json
 Exit codes: 0 shown, 1 there is no such node, 3 no node answered")]
-    Show(NodeArgs),
+    Show(NamedNode),
     /// Give a node no new work; what it holds it finishes, or gives back in time
     Drain(DrainArgs),
     /// Give a drained node work again
     #[command(after_help = DRAIN_EXAMPLES)]
-    Undrain(NodeArgs),
+    Undrain(NamedNode),
     /// Take a node out of the cluster for good: drained, trusted no more, forgotten
     Retire(RetireArgs),
 }

@@ -37,7 +37,7 @@ pub struct ListArgs {
 
 /// Which node, and whom to ask.
 #[derive(Debug, Clone, Args)]
-pub struct NodeArgs {
+pub struct NamedNode {
     /// Name or id of the node, as `riftmesh members` lists it
     node: String,
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub struct NodeArgs {
 #[command(after_help = DRAIN_EXAMPLES)]
 pub struct DrainArgs {
     #[command(flatten)]
-    target: NodeArgs,
+    target: NamedNode,
     /// Take back what it still holds after this time, such as 10m. Default: it finishes what it holds
     #[arg(long, value_parser = parse_duration)]
     within: Option<Duration>,
@@ -79,7 +79,7 @@ authority, so nothing but removing the credential from its machine keeps it out.
 Exit codes: 0 it is out, 1 refused or not in time (the same command goes on), 3 no node answered")]
 pub struct RetireArgs {
     #[command(flatten)]
-    target: NodeArgs,
+    target: NamedNode,
     /// Why, for the record
     #[arg(long)]
     reason: String,
@@ -139,7 +139,7 @@ fn row(member: &MemberAnswer) -> Vec<String> {
 }
 
 /// `node show`
-pub fn show(args: &NodeArgs) -> anyhow::Result<Exit> {
+pub fn show(args: &NamedNode) -> anyhow::Result<Exit> {
     let shown = members(&args.ask).and_then(|envelope| {
         let member = known(&args.node, envelope.answer.clone())?;
         Ok(envelope.with(member))
@@ -279,7 +279,7 @@ pub fn drain(args: &DrainArgs) -> anyhow::Result<Exit> {
 }
 
 /// `node undrain`
-pub fn undrain(args: &NodeArgs) -> anyhow::Result<Exit> {
+pub fn undrain(args: &NamedNode) -> anyhow::Result<Exit> {
     let placed = target(args).and_then(|member| {
         let envelope = place(&args.ask, Order::UndrainNode(member.node))?;
         Ok((envelope, member))
@@ -371,7 +371,7 @@ fn member_of(ask: &AskArgs, node: NodeId) -> Result<Option<MemberAnswer>, AskErr
     Ok(members.into_iter().find(|member| member.node == node))
 }
 
-fn target(args: &NodeArgs) -> Result<MemberAnswer, AskError> {
+fn target(args: &NamedNode) -> Result<MemberAnswer, AskError> {
     known(&args.node, members(&args.ask)?.answer)
 }
 

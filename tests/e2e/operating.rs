@@ -35,7 +35,7 @@ fn a_worker_is_drained_leaves_and_is_retired() {
 
     let pinged = order(
         &mesh,
-        &["mesh", "ping", "w", "--count", "3", "--interval", "0s"],
+        &["mesh", "ping", "w", "--count", "3", "--interval", "1s"],
     );
     assert!(pinged.contains("3 sent, 0 lost (0 %)"), "{pinged}");
     let nobody = mesh.voters[0].riftmesh(&["mesh", "ping", "nobody"]);
@@ -118,6 +118,11 @@ fn authority(machine: &Machine) -> Option<String> {
     answer["authority"].as_str().map(str::to_owned)
 }
 
+fn trusts_one(machine: &Machine) -> bool {
+    let answer = machine.ask("/v1/certificate");
+    answer.is_some_and(|answer| answer["trusted"].as_array().map(Vec::len) == Some(1))
+}
+
 fn rotation(mesh: &Mesh) -> Option<Value> {
     mesh.ask("/v1/authority")
         .map(|answer| answer["rotation"].clone())
@@ -138,7 +143,7 @@ fn the_authority_is_replaced() {
     let denied = mesh.worker.riftmesh(&["cert", "rotate-ca"]);
     assert!(!denied.status.success(), "{denied:?}");
 
-    let begun = mesh.voters[0].riftmesh(&["cert", "rotate-ca", "--wait", "0s"]);
+    let begun = mesh.voters[0].riftmesh(&["cert", "rotate-ca", "--wait", "1s"]);
     assert_eq!(begun.status.code(), Some(1), "{begun:?}");
     mesh.voters[0].kill();
     mesh.voters[2].kill();
@@ -185,6 +190,13 @@ fn the_authority_is_replaced() {
         assert_eq!(authority(machine).as_ref(), Some(&next), "{}", machine.name);
     }
     mesh.wait("work goes on", || holds_jobs(&mesh));
+    // Each voter hears of the end within a second or so.
+    mesh.wait("no voter trusts the old one", || {
+        mesh.voters
+            .iter()
+            .all(|voter| trusts_one(voter))
+            .then_some(())
+    });
     let said = mesh.late.refused(&seeds, &["--join", &token]);
     assert!(said.contains("nobody there belongs to"), "{said}");
     let token = mesh.token(&["--expires", "1h"]);
