@@ -2,6 +2,7 @@
 //! from the same values.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use riftmesh_base::{
     BlobHash, ClusterId, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId,
@@ -11,6 +12,7 @@ use riftmesh_statemachine::Effect;
 use riftmesh_statemachine::job::JobKind;
 use riftmesh_statemachine::models::ModelEntry;
 use riftmesh_statemachine::roster::Role;
+use riftmesh_statemachine::rotation::RotationPhase;
 use riftmesh_statemachine::trust::{CertificateRecord, Revocation};
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,8 @@ pub enum Query {
     Tokens,
     /// [`CertificatesAnswer`].
     Certificates,
+    /// [`AuthorityAnswer`].
+    Authority,
 }
 
 /// Every answer says who gave it and how fresh it is.
@@ -80,6 +84,19 @@ pub struct Envelope<T> {
 }
 
 impl<T> Envelope<T> {
+    /// The same around another answer.
+    pub fn with<U>(self, answer: U) -> Envelope<U> {
+        Envelope {
+            node: self.node,
+            name: self.name,
+            mode: self.mode,
+            applied_index: self.applied_index,
+            term: self.term,
+            leader_contact_ms: self.leader_contact_ms,
+            answer,
+        }
+    }
+
     /// Around an answer of a node that has no state of its own to give an index and a term of.
     pub fn without_state(node: NodeId, name: &str, mode: ReadMode, answer: T) -> Self {
         Self {
@@ -245,8 +262,22 @@ pub struct MemberAnswer {
     pub relay: Option<String>,
     /// Its HTTP address, if it has said.
     pub http: Option<String>,
-    /// `up`, `suspect`, `down` or `unknown` (in the roster, never heard).
+    /// `up`, `suspect`, `down`, `left` or `unknown` (in the roster, never heard).
     pub state: String,
+    /// Its life, rising with each restart; none while gossip has not heard of it.
+    pub generation: Option<u64>,
+    /// The version of its binary, if it has said.
+    pub version: Option<String>,
+    /// How long a packet takes to it and back from the node that answers, in microseconds, if they are connected.
+    pub rtt_us: Option<u64>,
+    /// Whether it is being left without new work.
+    pub draining: bool,
+    /// In how much cluster time what it still holds is taken back, if it is drained with such a time.
+    pub drained_in_ms: Option<u64>,
+    /// Labels it offers to jobs.
+    pub labels: Vec<String>,
+    /// What it said last about its machine, if the leader has heard of it lately.
+    pub report: Option<ReportAnswer>,
     /// Age of that state.
     pub since_ms: Option<u64>,
     /// Its worker session.
@@ -255,6 +286,179 @@ pub struct MemberAnswer {
     pub slots: u16,
     /// Jobs it runs.
     pub jobs: usize,
+}
+
+/// Every node reports this often.
+pub const REPORT_EVERY: Millis = Millis(5_000);
+/// GPUs of one report.
+pub const DEVICES_MAX: usize = 16;
+
+/// What a node says about its machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Its GPUs, as their driver numbers them; at most [`DEVICES_MAX`].
+    pub devices: Vec<DeviceReport>,
+    /// How busy it is.
+    pub load: LoadReport,
+}
+
+/// A GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceReport {
+    /// Its number, as in `cuda:0`.
+    pub index: u32,
+    /// What it is.
+    pub model: String,
+    /// The version of its driver.
+    pub driver: String,
+    /// Its memory in MiB.
+    pub memory_mib: u32,
+    /// Of that in use, by whomever.
+    pub memory_used_mib: u32,
+    /// How much of the last moments it was busy, if it tells.
+    pub busy_percent: Option<u8>,
+}
+
+/// How busy a machine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// Processors.
+    pub cores: u16,
+    /// How busy they were since the last report, all together.
+    pub cpu_percent: u8,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Of that in use.
+    pub memory_used_mib: u32,
+}
+
+/// A report and its age.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportAnswer {
+    /// How long ago it came.
+    pub age_ms: u64,
+    /// What it said.
+    #[serde(flatten)]
+    pub report: NodeReport,
+}
+
+impl DeviceReport {
+    /// Bytes of its texts at most.
+    pub const TEXT_BYTES_MAX: usize = 64;
+}
+
+impl NodeReport {
+    /// Whether it keeps to its bounds.
+    ///
+    /// # Errors
+    /// The first that it breaks.
+    pub fn check(&self) -> Result<(), String> {
+        if self.devices.len() > DEVICES_MAX {
+            return Err(format!("{} GPUs in one report", self.devices.len()));
+        }
+        let texts = self
+            .devices
+            .iter()
+            .flat_map(|one| [&one.model, &one.driver]);
+        match texts.map(String::len).max() {
+            Some(bytes) if bytes > DeviceReport::TEXT_BYTES_MAX => {
+                Err(format!("a text of {bytes} bytes in a report"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Body of `POST /v1/mesh/ping`: one round trip from the node that is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PingRequest {
+    /// To whom.
+    pub node: NodeId,
+    /// How long to wait for the answer.
+    pub timeout_ms: u64,
+}
+
+/// The answer to a [`PingRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PingAnswer {
+    /// To whom.
+    pub node: NodeId,
+    /// Where it was looked for.
+    pub address: String,
+    /// How long it took in microseconds; none when it was lost.
+    pub rtt_us: Option<u64>,
+    /// Why it was lost.
+    pub lost: Option<String>,
+}
+
+/// A line of `GET /v1/mesh/events`: what the node that answers saw happen in the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MeshLine {
+    /// Something happened to a node.
+    Seen {
+        /// When it was seen, in milliseconds since the Unix epoch by the clock of the node that answers.
+        at: Millis,
+        /// To whom.
+        node: NodeId,
+        /// Its name as far as it was known then.
+        name: String,
+        /// Its life.
+        generation: u64,
+        /// What.
+        what: MeshHappening,
+    },
+    /// Some lines are missing here: the reader was slow, or came late.
+    Gap,
+}
+
+/// What can happen to a node in the eyes of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MeshHappening {
+    /// It was not known before.
+    Joined {
+        /// Where it is.
+        address: SocketAddr,
+    },
+    /// It was gone, or a former life of it was there, and it is back.
+    Returned {
+        /// Where it is.
+        address: SocketAddr,
+    },
+    /// It has not answered somebody.
+    Suspected,
+    /// It was suspected and answers.
+    Recovered,
+    /// It is gone without a word, or somebody testified to its death.
+    Died,
+    /// It said goodbye.
+    Left,
+    /// It is where it was not before.
+    Moved {
+        /// From there.
+        from: SocketAddr,
+        /// To there.
+        to: SocketAddr,
+    },
+    /// It was gone for so long that it is known no more.
+    Forgotten,
+}
+
+impl std::fmt::Display for MeshHappening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Joined { address } => write!(f, "joined at {address}"),
+            Self::Returned { address } => write!(f, "is back at {address}"),
+            Self::Suspected => f.write_str("is suspected"),
+            Self::Recovered => f.write_str("answers again"),
+            Self::Died => f.write_str("is down"),
+            Self::Left => f.write_str("left"),
+            Self::Moved { from, to } => write!(f, "moved from {from} to {to}"),
+            Self::Forgotten => f.write_str("is forgotten"),
+        }
+    }
 }
 
 /// `raft status`: what the voter that answers knows of its log and its group.
@@ -386,6 +590,8 @@ pub struct CertificateAnswer {
     pub role: Role,
     /// Hash of the certificate of the authority that issued it.
     pub authority: BlobHash,
+    /// Hashes of the certificates of all authorities that the node trusts, that one first.
+    pub trusted: Vec<BlobHash>,
     /// Hash of the node's public key.
     pub key: BlobHash,
     /// Valid from, in milliseconds since the Unix epoch.
@@ -409,6 +615,31 @@ pub struct CertificatesAnswer {
     pub certificates: Vec<CertificateRecord>,
     /// Nodes that are trusted no more.
     pub revoked: Vec<Revocation>,
+}
+
+/// What the cluster has agreed on about its authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityAnswer {
+    /// Hashes of the certificates of those that are trusted, the one in force first; none as long as there never was
+    /// another than the one that nodes were given.
+    pub trusted: Vec<BlobHash>,
+    /// How far another is with replacing it.
+    pub rotation: Option<RotationAnswer>,
+}
+
+/// How far a rotation of the authority is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotationAnswer {
+    /// Hash of the certificate of the one to come.
+    pub next: BlobHash,
+    /// What nodes are doing now.
+    pub phase: RotationPhase,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub begun: Millis,
+    /// Names of the nodes that have done it.
+    pub done: Vec<String>,
+    /// Names of the nodes that have not.
+    pub awaited: Vec<String>,
 }
 
 /// A verdict of the promotion rule.

@@ -3,10 +3,11 @@
 //! The verbs of workers and of the leader are not among them: the HTTP edge asks for no credential.
 
 use riftmesh_base::time::wall_clock;
-use riftmesh_base::{BlobHash, ConfigurationName, JobId, JoinTokenId, NodeId};
+use riftmesh_base::{BlobHash, ConfigurationName, JobId, JoinTokenId, Millis, NodeId};
 use riftmesh_statemachine::command::{Body, Command, Origin};
 use riftmesh_statemachine::lock::LockVerb;
 use riftmesh_statemachine::reply::Reply;
+use riftmesh_statemachine::rotation::{RotationPhase, RotationVerb};
 use riftmesh_statemachine::setting::SettingWrite;
 use riftmesh_statemachine::terms::TenantShare;
 use riftmesh_statemachine::trust::{NewToken, TrustVerb};
@@ -81,6 +82,22 @@ pub enum Order {
         /// Why.
         reason: String,
     },
+    /// Grants a node no more work. On a voter's machine only, like the next two.
+    DrainNode {
+        /// Which.
+        node: NodeId,
+        /// How long it has for the jobs it holds; none for as long as they take.
+        within: Option<Millis>,
+    },
+    /// Grants a node work again.
+    UndrainNode(NodeId),
+    /// Takes a node without a session out of the roster.
+    ForgetNode(NodeId),
+    /// Ends a phase of replacing the authority without the nodes that are waited for. On a voter's machine only, like the
+    /// next.
+    ForceRotation(RotationPhase),
+    /// Gives up replacing the authority.
+    AbortRotation,
 }
 
 /// What became of an order.
@@ -165,6 +182,22 @@ impl Order {
             Self::SetTenant { tenant, share } => Body::SetTenant { tenant, share },
             Self::CreateToken(new) => Body::Trust(TrustVerb::CreateToken(new)),
             Self::RevokeToken(id) => Body::Trust(TrustVerb::RevokeToken { id }),
+            Self::DrainNode {
+                node,
+                within: Some(grace),
+            } => Body::DrainWithin { node, grace },
+            Self::DrainNode { node, within: None } => Body::DrainNode { node, drain: true },
+            Self::UndrainNode(node) => Body::DrainNode { node, drain: false },
+            Self::ForgetNode(node) => Body::ForgetNode { node },
+            Self::ForceRotation(phase) => {
+                let (force, at) = (true, wall_clock());
+                Body::Trust(TrustVerb::Rotate(RotationVerb::Advance {
+                    phase,
+                    force,
+                    at,
+                }))
+            }
+            Self::AbortRotation => Body::Trust(TrustVerb::Rotate(RotationVerb::Abort)),
             Self::RevokeCertificate { node, reason } => {
                 let at = wall_clock();
                 Body::Trust(TrustVerb::RevokeCertificate { node, reason, at })

@@ -11,10 +11,12 @@ use riftmesh_raft::{MemberOrder, MemberProgress, SeedFact};
 use riftmesh_statemachine::command::Command;
 use riftmesh_statemachine::job::JobKind;
 use riftmesh_statemachine::reply::Reply;
+use riftmesh_statemachine::rotation::RotationPhase;
 use riftmesh_transport::TokenSecret;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
 
-use crate::answers::Query;
+use crate::answers::{NodeReport, Query};
 
 /// A request to a voter. What is not marked otherwise is answered by the leader only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +71,65 @@ pub enum Request {
     },
     /// Which nodes are trusted no more. Answered by any voter.
     Revoked,
+    /// Which authorities are trusted, and which is to certify. Answered by any voter.
+    Authorities,
+    /// The key of an authority, for another voter. Answered by any voter that has it.
+    AuthorityKey {
+        /// The hash of its certificate.
+        authority: BlobHash,
+    },
+    /// How the asking node is. Lives in the leader's memory, never in the log.
+    Report {
+        /// As it is.
+        report: NodeReport,
+    },
+    /// How all nodes are.
+    Reports,
+}
+
+/// Whom nodes are to trust, and by whom to be certified.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityNews {
+    /// Certificates of the authorities that are trusted, as DER, the one in force first; none as long as there never was
+    /// another than the one that nodes were given.
+    pub trusted: Vec<Vec<u8>>,
+    /// Which is to replace it, and how far that is.
+    pub rotation: Option<(BlobHash, RotationPhase)>,
+}
+
+/// A text that is kept out of whatever is printed, and wiped from memory when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(Zeroizing<String>);
+
+impl SecretText {
+    /// The text itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretText(not shown)")
+    }
+}
+
+impl Serialize for SecretText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_str().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
+    }
 }
 
 /// Longest wait of one [`Request::WaitWork`].
@@ -162,6 +223,23 @@ pub enum Response {
     Revoked {
         /// At most `REVOCATIONS_MAX`.
         nodes: Vec<NodeId>,
+    },
+    /// The answer to [`Request::Authorities`].
+    Authorities {
+        /// As the voter's state has them.
+        news: AuthorityNews,
+    },
+    /// The answer to [`Request::AuthorityKey`].
+    AuthorityKey {
+        /// Key and certificate, as `ClusterAuthority::to_pem` writes them.
+        key: SecretText,
+    },
+    /// A [`Request::Report`] was noted.
+    Noted,
+    /// The answer to [`Request::Reports`]. The ages in it are those at the leader.
+    Reports {
+        /// By node; those that have not reported lately are missing.
+        reports: Vec<(NodeId, u64, NodeReport)>,
     },
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use riftmesh_base::limits::{KEEPALIVE_EVERY, SESSION_TTL};
 use riftmesh_base::{JobId, SessionId, Token};
-use riftmesh_statemachine::command::Body;
+use riftmesh_statemachine::command::{Body, Loss};
 use riftmesh_statemachine::job::{Grant, JobKind};
 use riftmesh_statemachine::reply::{Refusal, Reply};
 use riftmesh_statemachine::roster::NodeRecord;
@@ -29,6 +29,9 @@ use crate::protocol::{Request, Response, WORK_WAIT_MAX};
 
 /// Wait after work was announced and not granted, or could not be asked for.
 const CLAIM_PAUSE: Duration = Duration::from_millis(500);
+
+/// A node that leaves waits this long for the end of its session.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
 /// What an agent needs to know of the node it works for.
 pub struct AgentConfig {
@@ -233,8 +236,21 @@ impl WorkerAgent {
                 },
             }
         };
+        let id = session.id;
         self.leave(session).await;
+        if let SessionEnd::Stopping = end {
+            self.say_goodbye(id).await;
+        }
         end
+    }
+
+    /// Ends the session, so that nobody waits for a sign of life of it.
+    async fn say_goodbye(&self, session: SessionId) {
+        let reason = Loss::Left;
+        let end = Body::ExpireSession { session, reason };
+        if let Err(error) = self.session_client.propose(end, GOODBYE_MAX).await {
+            tracing::info!(%session, %error, "the session ends by itself later");
+        }
     }
 
     /// Stops all jobs and waits until their children are dead.

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use riftmesh_base::time::wall_clock;
 use riftmesh_base::{BlobHash, ClusterId, ConfigurationName, LogIndex, Millis};
 use riftmesh_raft::{RaftNode, RaftRole};
 use riftmesh_statemachine::State;
 use riftmesh_statemachine::command::{Body, Command};
 use riftmesh_statemachine::reply::Reply;
+use riftmesh_statemachine::rotation::RotationVerb;
+use riftmesh_statemachine::trust::TrustVerb;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -17,7 +20,7 @@ use super::facts;
 use super::plan::{self, Standing};
 use super::sessions::OpenSessionFact;
 use super::settings::LoopSettings;
-use crate::node::mesh::{MeshState, SharedMesh};
+use crate::node::mesh::SharedMesh;
 use crate::node::voter::VoterService;
 
 /// Time between two rounds.
@@ -142,6 +145,14 @@ impl Chores {
             if wait.is_some_and(|wait| wait <= quiet.1.elapsed().into()) {
                 bodies.push(Body::Tick);
             }
+            if let Some(rotation) = state.rotation(wall_clock())
+                && rotation.awaited.is_empty()
+                && !rotation.done.is_empty()
+            {
+                let (phase, force, at) = (rotation.phase, false, wall_clock());
+                let advance = RotationVerb::Advance { phase, force, at };
+                bodies.push(Body::Trust(TrustVerb::Rotate(advance)));
+            }
             if index == *planned {
                 return;
             }
@@ -165,7 +176,7 @@ impl Chores {
                 down: members.iter().any(|member| {
                     member.node == session.node
                         && member.generation == session.generation
-                        && member.state == MeshState::Down
+                        && member.state.is_gone()
                 }),
             };
             state.sessions().map(fact).collect()

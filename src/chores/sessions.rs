@@ -26,7 +26,7 @@ pub struct SessionWatch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenSessionFact {
     pub session: SessionId,
-    /// Gossip says *down* for the very generation that opened the session.
+    /// Gossip says *down*, or *left*, for the very generation that opened the session.
     pub down: bool,
 }
 

@@ -13,9 +13,12 @@ mod inspect_model;
 mod job;
 mod local;
 mod lock;
+mod members;
+mod mesh;
 mod model;
 mod model_files;
 mod node;
+mod nodes;
 mod order;
 mod output;
 mod play;
@@ -50,7 +53,7 @@ struct Cli {
 enum Command {
     /// Start a whole cluster on this machine and watch it learn
     Up(up::UpArgs),
-    /// Run one node
+    /// Run a node; list, drain and retire nodes
     #[command(subcommand)]
     Node(node::NodeCommand),
     /// Make what the machines of a cluster share
@@ -62,8 +65,11 @@ enum Command {
     Leader(AskArgs),
     /// The voters one by one, and how many may fail
     Quorum(AskArgs),
-    /// The nodes of the mesh
-    Members(AskArgs),
+    /// The nodes of the mesh, once or as they change
+    Members(members::MembersArgs),
+    /// The mesh as one node sees it
+    #[command(subcommand)]
+    Mesh(mesh::MeshCommand),
     /// Look into the queue, stop jobs, try them again
     #[command(subcommand)]
     Job(job::JobCommand),
@@ -186,7 +192,8 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Status(args) => query::status(&args),
         Command::Leader(args) => query::leader(&args),
         Command::Quorum(args) => query::quorum(&args),
-        Command::Members(args) => query::members(&args),
+        Command::Members(args) => members::run(&args),
+        Command::Mesh(command) => mesh::run(&command),
         Command::Job(command) => job::run(command),
         Command::Raft(command) => raft::run(&command),
         Command::Queue(command) => queue::run(&command),

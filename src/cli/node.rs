@@ -1,4 +1,4 @@
-//! `node run`: one node in the foreground.
+//! `node run`: one node in the foreground. What can be done about nodes is in `nodes.rs`.
 
 use std::fmt;
 use std::fs::File;
@@ -14,6 +14,7 @@ use riftmesh_transport::JoinToken;
 use zeroize::Zeroizing;
 
 use super::Exit;
+use super::nodes::{self, DRAIN_EXAMPLES, DrainArgs, ListArgs, NamedNode, RetireArgs};
 use crate::chores::settings::{LoopSettings, Preset};
 use crate::node::{JOIN_VARIABLE, NodeConfig};
 
@@ -23,6 +24,21 @@ pub enum NodeCommand {
     /// Run a node until it is interrupted
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// The nodes of the cluster, and which are being drained
+    List(ListArgs),
+    /// Everything about one node
+    #[command(after_help = "\
+Example:
+  riftmesh node show gpu-1 --json
+Exit codes: 0 shown, 1 there is no such node, 3 no node answered")]
+    Show(NamedNode),
+    /// Give a node no new work; what it holds it finishes, or gives back in time
+    Drain(DrainArgs),
+    /// Give a drained node work again
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Undrain(NamedNode),
+    /// Take a node out of the cluster for good: drained, trusted no more, forgotten
+    Retire(RetireArgs),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -157,10 +173,18 @@ fn towards(seed: SocketAddr) -> anyhow::Result<SocketAddr> {
 
 /// Runs a `node` command.
 pub fn run(command: NodeCommand) -> anyhow::Result<Exit> {
-    let NodeCommand::Run(args) = command;
-    let lifeline = args.lifeline;
-    crate::node::run(args.check()?, lifeline)?;
-    Ok(Exit::Ok)
+    match command {
+        NodeCommand::Run(args) => {
+            let lifeline = args.lifeline;
+            crate::node::run(args.check()?, lifeline)?;
+            Ok(Exit::Ok)
+        }
+        NodeCommand::List(args) => nodes::list(&args),
+        NodeCommand::Show(args) => nodes::show(&args),
+        NodeCommand::Drain(args) => nodes::drain(&args),
+        NodeCommand::Undrain(args) => nodes::undrain(&args),
+        NodeCommand::Retire(args) => nodes::retire(&args),
+    }
 }
 
 impl RunArgs {

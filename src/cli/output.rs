@@ -80,6 +80,11 @@ pub fn prompt(text: &str) {
     }
 }
 
+/// Empties the terminal, so that what follows stands at its top.
+pub fn clear_screen() {
+    prompt("\x1b[H\x1b[2J");
+}
+
 /// Colours `text` when stdout is a terminal and `NO_COLOR` is not set.
 pub fn paint(colour: Colour, text: &str) -> String {
     if ink() == Ink::Plain {

@@ -1,4 +1,4 @@
-//! `status`, `leader`, `quorum`, `members`: what any node can say about the cluster.
+//! `status`, `leader`, `quorum`: what any node can say about the cluster.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,9 +7,7 @@ use super::ask::Asker;
 use super::order::failed;
 use super::output::{Colour, age, data, freshness, json, paint, table};
 use super::{AskArgs, Exit};
-use crate::answers::{
-    Envelope, Health, LeaderAnswer, MemberAnswer, ProgressAnswer, QuorumAnswer, StatusAnswer,
-};
+use crate::answers::{Envelope, Health, LeaderAnswer, ProgressAnswer, QuorumAnswer, StatusAnswer};
 
 /// Asks for `path`, prints as the arguments say, and gives the exit code that `exit` finds in the answer.
 pub fn ask_and_print<T: DeserializeOwned + Serialize>(
@@ -64,22 +62,6 @@ pub fn quorum(args: &AskArgs) -> anyhow::Result<Exit> {
             (true, false) => Exit::Ok,
         }
     })
-}
-
-/// `riftmesh members`
-pub fn members(args: &AskArgs) -> anyhow::Result<Exit> {
-    ask_and_print(
-        args,
-        "/v1/members",
-        |members: &Vec<MemberAnswer>| print_members(members),
-        |members| {
-            if members.iter().all(|member| member.state == "up") {
-                Exit::Ok
-            } else {
-                Exit::Failed
-            }
-        },
-    )
 }
 
 /// `leader v2 (term 12, quorum ack 41 ms ago, confirmed)`
@@ -210,35 +192,6 @@ fn print_quorum(quorum: &QuorumAnswer) {
                     .lag
                     .map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
                 age(voter.contact_ms),
-            ]
-        }),
-    );
-}
-
-fn print_members(members: &[MemberAnswer]) {
-    table(
-        &[
-            "NAME", "ID", "ROLE", "STATE", "FOR", "ADDRESS", "HTTP", "SLOTS", "JOBS",
-        ],
-        members.iter().map(|member| {
-            vec![
-                member.name.clone(),
-                member.node.to_string(),
-                member
-                    .role
-                    .map_or_else(|| "-".to_owned(), |role| role.to_string()),
-                member.state.clone(),
-                member.since_ms.map_or_else(
-                    || "-".to_owned(),
-                    |ms| riftmesh_base::Millis(ms).to_string(),
-                ),
-                match &member.relay {
-                    Some(relay) => format!("through {relay}"),
-                    None => member.address.clone(),
-                },
-                member.http.clone().unwrap_or_else(|| "-".to_owned()),
-                member.slots.to_string(),
-                member.jobs.to_string(),
             ]
         }),
     );

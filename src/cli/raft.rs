@@ -117,10 +117,10 @@ pub fn run(command: &RaftCommand) -> anyhow::Result<Exit> {
 }
 
 /// A node that was named on the command line.
-struct Found {
-    node: NodeId,
+pub(super) struct Found {
+    pub node: NodeId,
     /// What the cluster knows of it, none when it is known by its id alone.
-    member: Option<MemberAnswer>,
+    pub member: Option<MemberAnswer>,
 }
 
 impl Found {
@@ -149,7 +149,7 @@ impl Found {
 }
 
 /// Finds a node by its name, its id, or six or more digits with which its id begins.
-fn find(wanted: &str, members: Vec<MemberAnswer>) -> Result<Found, String> {
+pub(super) fn find(wanted: &str, members: Vec<MemberAnswer>) -> Result<Found, String> {
     let by_id = |member: &MemberAnswer| {
         wanted.len() >= 6 && member.node.to_string().starts_with(&wanted.to_lowercase())
     };
@@ -369,6 +369,13 @@ mod tests {
             relay: None,
             http: None,
             state: state.to_owned(),
+            generation: None,
+            version: None,
+            rtt_us: None,
+            draining: false,
+            drained_in_ms: None,
+            labels: Vec::new(),
+            report: None,
             since_ms: None,
             session: None,
             slots: 0,

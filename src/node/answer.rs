@@ -1,9 +1,10 @@
 //! Answers for people, made from a voter's state, its consensus and gossip.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use riftmesh_base::time::wall_clock;
 use riftmesh_base::{JobId, Millis, NodeId};
 use riftmesh_raft::{RaftNode, RaftStatus};
 use riftmesh_statemachine::job::{JobKind, JobPhase, JobRecord};
@@ -15,14 +16,22 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::http::{AnswerError, to_json};
-use super::mesh::SharedMesh;
+use super::mesh::{MeshMember, SharedMesh};
 use super::progress;
-use crate::answers::{CertificatesAnswer, Envelope, ModelAnswer, Query, RaftAnswer, ReadMode};
+use crate::answers::{
+    AuthorityAnswer, CertificatesAnswer, Envelope, MemberAnswer, ModelAnswer, Query, RaftAnswer,
+    ReadMode, ReportAnswer, RotationAnswer,
+};
 use crate::blobs::BlobAccess;
+use crate::client::Client;
 use crate::node::cluster_view;
+use crate::protocol::{Request, Response};
 
 /// A question waits this long for a confirmed index; after that the answer is marked stale.
 const CONFIRM_MAX: Duration = Duration::from_millis(800);
+
+/// A list of members waits this long for what the leader knows of them.
+const REPORTS_MAX: Duration = Duration::from_millis(400);
 
 /// Answers from a voter's own copy of the state.
 pub struct Answers {
@@ -32,6 +41,8 @@ pub struct Answers {
     pub(super) blobs: Arc<BlobAccess>,
     /// When this node's certificate expires, in milliseconds since the Unix epoch.
     pub(super) expires: watch::Receiver<Millis>,
+    /// Asks the leader how nodes are. Set once, after the parts that need these answers.
+    pub(super) client: OnceLock<Arc<Client>>,
 }
 
 /// Everything an answer may need, copied out of the state at one index.
@@ -62,13 +73,7 @@ impl Answers {
             Query::Status => self.wrap(
                 &status,
                 confirmed,
-                cluster_view::status(
-                    &self.facts(),
-                    &status,
-                    confirmed,
-                    &self.mesh.members(),
-                    &self.blobs,
-                ),
+                cluster_view::status(&self.facts(), &status, confirmed, &self.seen(), &self.blobs),
             ),
             Query::Leader => self.wrap(
                 &status,
@@ -80,11 +85,7 @@ impl Answers {
                 confirmed,
                 cluster_view::quorum(&self.roster(), &status, confirmed, &self.mesh.members()),
             ),
-            Query::Members => self.wrap(
-                &status,
-                confirmed,
-                cluster_view::members(&self.roster(), &self.mesh.members()),
-            ),
+            Query::Members => self.wrap(&status, confirmed, self.members().await),
             Query::Jobs { kind, state, limit } => self.wrap(
                 &status,
                 confirmed,
@@ -123,6 +124,7 @@ impl Answers {
                 self.raft.read(|_, state| state.join_tokens()),
             ),
             Query::Certificates => self.wrap(&status, confirmed, self.certificates()),
+            Query::Authority => self.wrap(&status, confirmed, self.authority()),
         }
     }
 
@@ -135,10 +137,77 @@ impl Answers {
         named.collect()
     }
 
+    async fn members(&self) -> Vec<MemberAnswer> {
+        let mut reports = self.reports().await;
+        let (roster, now) = self.raft.read(|_, state| (state.roster(), state.now()));
+        let mut members = cluster_view::members(&roster, &self.seen(), now);
+        for member in &mut members {
+            member.report = reports.remove(&member.node);
+        }
+        members
+    }
+
+    /// The mesh without those who were taken out for good, which gossip remembers for a while.
+    fn seen(&self) -> Vec<MeshMember> {
+        let mut members = self.mesh.members();
+        self.raft.read(|_, state| {
+            let retired: BTreeSet<_> = state
+                .revocations()
+                .map(|known| known.node)
+                .filter(|node| state.node(*node).is_none())
+                .collect();
+            members.retain(|member| !retired.contains(&member.node));
+        });
+        members
+    }
+
+    /// How nodes are, as the leader heard it; nothing while there is none.
+    async fn reports(&self) -> BTreeMap<NodeId, ReportAnswer> {
+        let Some(client) = self.client.get() else {
+            return BTreeMap::new();
+        };
+        match client.ask_leader(Request::Reports, REPORTS_MAX).await {
+            Ok(Response::Reports { reports }) => reports
+                .into_iter()
+                .map(|(node, age_ms, report)| (node, ReportAnswer { age_ms, report }))
+                .collect(),
+            Ok(other) => {
+                tracing::warn!(?other, "unexpected answer to the question how nodes are");
+                BTreeMap::new()
+            }
+            Err(error) => {
+                tracing::debug!(%error, "nobody knows how nodes are");
+                BTreeMap::new()
+            }
+        }
+    }
+
     fn certificates(&self) -> CertificatesAnswer {
         self.raft.read(|_, state| CertificatesAnswer {
             certificates: state.certificates().cloned().collect(),
             revoked: state.revocations().cloned().collect(),
+        })
+    }
+
+    fn authority(&self) -> AuthorityAnswer {
+        self.raft.read(|_, state| {
+            let roster = state.roster();
+            let names = |nodes: Vec<NodeId>| {
+                let name =
+                    |node: NodeId| name_of(&roster, node).unwrap_or_else(|| node.to_string());
+                nodes.into_iter().map(name).collect()
+            };
+            let trusted = state.authorities().into_iter();
+            AuthorityAnswer {
+                trusted: trusted.map(|known| known.fingerprint).collect(),
+                rotation: state.rotation(wall_clock()).map(|rotation| RotationAnswer {
+                    next: rotation.next.fingerprint,
+                    phase: rotation.phase,
+                    begun: rotation.begun,
+                    done: names(rotation.done),
+                    awaited: names(rotation.awaited),
+                }),
+            }
         })
     }
 

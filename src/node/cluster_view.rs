@@ -6,6 +6,7 @@ use riftmesh_base::{Millis, NodeId};
 use riftmesh_raft::RaftStatus;
 use riftmesh_statemachine::job::JobPhase;
 use riftmesh_statemachine::query::{RosterRow, StateSummary};
+use riftmesh_statemachine::roster::Role;
 
 use super::answer::{StateFacts, name_of};
 use super::mesh::{MeshMember, MeshState};
@@ -55,7 +56,7 @@ pub fn quorum(
             up: mesh
                 .iter()
                 .find(|known| known.node == member.node)
-                .map(|known| known.state != MeshState::Down),
+                .map(|known| !known.state.is_gone()),
             lag: member.lag,
             contact_ms: member.contact_age.map(|age| age.0),
         })
@@ -73,20 +74,26 @@ pub fn quorum(
     }
 }
 
-/// `members`: the roster and the mesh, joined.
-pub fn members(roster: &[RosterRow], mesh: &[MeshMember]) -> Vec<MemberAnswer> {
-    let mut answers: Vec<_> = roster.iter().map(|row| from_roster(row, mesh)).collect();
-    let strangers = mesh
+/// `members`: the roster and the mesh, joined; `now` is cluster time. Who is in neither but in the memory of gossip is
+/// nobody's concern any more.
+pub fn members(roster: &[RosterRow], mesh: &[MeshMember], now: Millis) -> Vec<MemberAnswer> {
+    let mut answers: Vec<_> = roster
         .iter()
-        .filter(|member| !roster.iter().any(|row| row.node.record.id == member.node));
+        .map(|row| from_roster(row, mesh, now))
+        .collect();
+    let strangers = mesh.iter().filter(|member| {
+        let known = roster.iter().any(|row| row.node.record.id == member.node);
+        !known && !member.state.is_gone()
+    });
     answers.extend(strangers.map(from_mesh));
     answers.sort_by(|a, b| (a.role, &a.name).cmp(&(b.role, &b.name)));
     answers
 }
 
-fn from_roster(row: &RosterRow, mesh: &[MeshMember]) -> MemberAnswer {
+fn from_roster(row: &RosterRow, mesh: &[MeshMember], now: Millis) -> MemberAnswer {
     let record = &row.node.record;
     let known = mesh.iter().find(|member| member.node == record.id);
+    let offer = row.session.as_ref().map(|session| &session.record);
     MemberAnswer {
         node: record.id,
         name: record.name.clone(),
@@ -100,12 +107,16 @@ fn from_roster(row: &RosterRow, mesh: &[MeshMember]) -> MemberAnswer {
         state: known
             .map_or("unknown", |member| member.state.name())
             .to_owned(),
+        generation: known.map(|member| member.generation),
+        version: known.and_then(|member| member.version.clone()),
+        rtt_us: known.and_then(rtt_us),
+        draining: row.node.draining,
+        drained_in_ms: row.drained_by.map(|by| by.since(now).0),
+        labels: offer.map_or_else(Vec::new, |offer| offer.labels.clone()),
+        report: None,
         since_ms: known.map(|member| member.since.0),
-        session: row.session.as_ref().map(|session| session.record.id),
-        slots: row
-            .session
-            .as_ref()
-            .map_or(0, |session| session.record.slots),
+        session: offer.map(|offer| offer.id),
+        slots: offer.map_or(0, |offer| offer.slots),
         jobs: row.session.as_ref().map_or(0, |session| session.jobs.len()),
     }
 }
@@ -120,11 +131,23 @@ pub fn from_mesh(member: &MeshMember) -> MemberAnswer {
         relay: member.relay.map(|relay| relay.to_string()),
         http: member.http.clone(),
         state: member.state.name().to_owned(),
+        generation: Some(member.generation),
+        version: member.version.clone(),
+        rtt_us: rtt_us(member),
+        draining: false,
+        drained_in_ms: None,
+        labels: Vec::new(),
+        report: None,
         since_ms: Some(member.since.0),
         session: None,
         slots: 0,
         jobs: 0,
     }
+}
+
+fn rtt_us(member: &MeshMember) -> Option<u64> {
+    let micros = member.rtt?.as_micros();
+    u64::try_from(micros).ok()
 }
 
 /// `status`
@@ -136,7 +159,7 @@ pub fn status(
     blobs: &BlobAccess,
 ) -> StatusAnswer {
     let quorum = quorum(&facts.roster, status, confirmed, mesh);
-    let members = members(&facts.roster, mesh);
+    let members = members(&facts.roster, mesh, facts.summary.now);
     let mut problems = problems(&quorum, &members, &facts.summary, status);
     problems.extend(expiring(&facts.expiries, &members, wall_clock()));
     let health = match (confirmed, problems.is_empty()) {
@@ -206,10 +229,12 @@ fn problems(
     if let Some(reason) = &status.dead {
         problems.push(format!("consensus has died on this node: {reason}"));
     }
-    for member in members
-        .iter()
-        .filter(|member| member.state != MeshState::Up.name())
-    {
+    // A worker that said goodbye is not missed; a voter is, since it counts for the quorum.
+    let missed = |member: &&MemberAnswer| {
+        let left = member.state == MeshState::Left.name() && member.role != Some(Role::Voter);
+        member.state != MeshState::Up.name() && !left
+    };
+    for member in members.iter().filter(missed) {
         problems.push(format!(
             "{} ({}) is {}",
             member.name, member.node, member.state

@@ -12,7 +12,7 @@ use riftmesh_raft::RaftNode;
 use riftmesh_statemachine::roster::{NodeRecord, Role};
 use riftmesh_storage::{BlobStore, DataDir};
 use riftmesh_transport::link::SharedLink;
-use riftmesh_transport::{ClusterAuthority, QuicLink, QuicSettings, relayed};
+use riftmesh_transport::{QuicLink, QuicSettings, relayed};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -23,10 +23,13 @@ use super::events::Watchers;
 use super::gossip::Gossip;
 use super::handler::{NoVoter, NodeHandler};
 use super::http::{self, Answerer, CertificateDesk, Edge};
+use super::machine;
 use super::matches::Desk;
 use super::mesh::SharedMesh;
+use super::mesh_desk::MeshDesk;
+use super::mesh_log::MeshLog;
 use super::relay::Relay;
-use super::trust::{self, CertificateKeeper, Issuer, follow_voters};
+use super::trust::{self, AuthorityRing, CertificateKeeper, Issuer, follow_asked, follow_voters};
 use crate::agent::{AgentConfig, WorkerAgent};
 use crate::blobs::BlobAccess;
 use crate::client::LocalService;
@@ -38,6 +41,7 @@ pub struct Node {
     raft: Option<RaftNode>,
     /// Tasks that end by themselves once told to stop.
     tasks: Vec<Task>,
+    leaving: watch::Receiver<bool>,
     failures: watch::Receiver<Option<String>>,
     /// Holds the directory's lock.
     _data: DataDir,
@@ -51,10 +55,11 @@ pub(super) struct Parts {
     pub link: SharedLink,
     pub quic: Arc<QuicLink>,
     /// The cluster's, if this node was given it.
-    pub authority: Option<Arc<ClusterAuthority>>,
+    pub authority: Option<AuthorityRing>,
     pub keeper: Arc<CertificateKeeper>,
     pub membership: Membership,
     pub mesh: SharedMesh,
+    pub desk: Arc<MeshDesk>,
     pub blobs: Arc<BlobAccess>,
     pub work: Handle,
     pub stopping: watch::Receiver<bool>,
@@ -89,7 +94,13 @@ pub async fn start(
         .await
         .map(drop)
         .context("the mesh did not start")?;
-    let mesh: SharedMesh = Arc::new(Gossip::new(membership.clone()));
+    let mesh: SharedMesh = Arc::new(Gossip::new(membership.clone(), Arc::clone(&quic)));
+    let desk = {
+        let (log, link) = (MeshLog::default(), Arc::clone(&link));
+        tokio::spawn(log.clone().follow(membership.clone()));
+        let desk = MeshDesk::new(node, config.name.clone(), link, Arc::clone(&mesh), log);
+        Arc::new(desk)
+    };
     let keeper = {
         let asking = ClientFactory {
             node,
@@ -119,6 +130,7 @@ pub async fn start(
         keeper,
         membership: membership.clone(),
         mesh,
+        desk,
         blobs,
         work: work.clone(),
         stopping,
@@ -135,6 +147,11 @@ pub async fn start(
         edge,
         mut tasks,
     } = started;
+    let telling = machine::report(clients.make(), node, parts.stopping.clone());
+    tasks.push(work.spawn(async move {
+        telling.await;
+        Ok(())
+    }));
     tasks.extend(parts.agent(clients)?);
     let failed = parts.failed.clone();
     work.spawn(async move {
@@ -147,6 +164,7 @@ pub async fn start(
         membership,
         raft,
         tasks,
+        leaving: parts.desk.leaving(),
         failures,
         _data: parts.data,
     })
@@ -210,6 +228,12 @@ impl Parts {
             revoked.await;
             Ok(())
         });
+        let keeper = Arc::clone(&self.keeper);
+        let authorities = follow_asked(keeper, clients.make(), self.stopping.clone());
+        let authorities = self.work.spawn(async move {
+            authorities.await;
+            Ok(())
+        });
         let relay = Relay {
             node: self.node,
             name: self.config.name.clone(),
@@ -221,7 +245,7 @@ impl Parts {
             raft: None,
             clients,
             edge,
-            tasks: vec![revoked],
+            tasks: vec![revoked, authorities],
         }
     }
 
@@ -256,6 +280,7 @@ impl Parts {
             answerer,
             desk: Arc::new(desk),
             certificates: Arc::clone(&self.keeper) as Arc<dyn CertificateDesk>,
+            mesh: Arc::clone(&self.desk),
         }
     }
 
@@ -329,6 +354,14 @@ impl Node {
         match failures.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),
             Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Ends when somebody has asked the node to leave.
+    pub async fn told_to_leave(&self) {
+        let mut leaving = self.leaving.clone();
+        if leaving.wait_for(|leaving| *leaving).await.is_err() {
+            std::future::pending().await
         }
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::Stream;
 use futures::stream::{self, BoxStream, StreamExt};
 use riftmesh_raft::{Change, RaftNode};
+use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use super::http::AnswerError;
@@ -56,14 +57,19 @@ fn lines(
             },
             Change::Gap => EventLine::Gap,
         };
-        match serde_json::to_string(&line) {
-            Ok(line) => Some(Ok(Bytes::from(line + "\n"))),
-            Err(error) => {
-                tracing::error!(%error, "an event cannot be written as JSON");
-                None
-            }
-        }
+        as_line(&line)
     })
+}
+
+/// A value as a line of JSON.
+pub fn as_line<T: Serialize>(value: &T) -> Option<Result<Bytes, Infallible>> {
+    match serde_json::to_string(value) {
+        Ok(line) => Some(Ok(Bytes::from(line + "\n"))),
+        Err(error) => {
+            tracing::error!(%error, "an event cannot be written as JSON");
+            None
+        }
+    }
 }
 
 #[cfg(test)]

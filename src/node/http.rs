@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use super::events::Lines;
-use crate::answers::{Envelope, MatchRequest, MemberRequest, Query};
+use super::mesh_desk::MeshDesk;
+use crate::answers::{Envelope, MatchRequest, MemberRequest, PingRequest, Query};
 use crate::orders::OrderRequest;
 
 /// Jobs in one list at most.
@@ -54,6 +55,8 @@ pub trait CertificateDesk: Send + Sync + 'static {
     fn show(&self) -> BoxFuture<'_, Result<String, AnswerError>>;
     /// Renews it now; the answer is the new one.
     fn renew(&self) -> BoxFuture<'_, Result<String, AnswerError>>;
+    /// Begins to replace the cluster's authority, or goes on; the answer is the present certificate.
+    fn rotate(&self) -> BoxFuture<'_, Result<String, AnswerError>>;
 }
 
 /// The parts of a node behind its HTTP edge.
@@ -65,6 +68,8 @@ pub struct Edge {
     pub desk: Arc<dyn MatchDesk>,
     /// Knows the node's certificate.
     pub certificates: Arc<dyn CertificateDesk>,
+    /// The node's place in the mesh.
+    pub mesh: Arc<MeshDesk>,
 }
 
 /// Why there is no answer.
@@ -152,8 +157,16 @@ fn router(node: Edge) -> Router {
             "/v1/certificates",
             get(|node: Node| fixed(node, Query::Certificates)),
         )
+        .route("/v1/mesh/ping", post(ping))
+        .route("/v1/mesh/events", get(mesh_events))
+        .route("/v1/mesh/leave", post(leave))
         .route("/v1/certificate", get(own_certificate))
         .route("/v1/certificate/renew", post(renew_certificate))
+        .route("/v1/authority/rotate", post(rotate_authority))
+        .route(
+            "/v1/authority",
+            get(|node: Node| fixed(node, Query::Authority)),
+        )
         .with_state(node)
 }
 
@@ -256,13 +269,39 @@ async fn snapshot(State(node): Node) -> Result<Response, AnswerError> {
 }
 
 async fn events(State(node): Node) -> Result<Response, AnswerError> {
-    let lines = Body::from_stream(node.desk.events()?);
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
+    Ok(as_lines(node.desk.events()?))
 }
 
 async fn saved_snapshot(State(node): Node) -> Result<Response, AnswerError> {
     let bytes = node.desk.saved_snapshot().await?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+async fn ping(
+    State(node): Node,
+    Json(request): Json<PingRequest>,
+) -> Result<Response, AnswerError> {
+    Ok(json(node.mesh.ping(&request).await?))
+}
+
+/// Query string of `/v1/mesh/events`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Following {
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn mesh_events(
+    State(node): Node,
+    UrlQuery(how): UrlQuery<Following>,
+) -> Result<Response, AnswerError> {
+    Ok(as_lines(node.mesh.events(how.follow)?))
+}
+
+/// The body is empty JSON: pages of other origins cannot send that.
+async fn leave(State(node): Node, Json(()): Json<()>) -> Result<Response, AnswerError> {
+    Ok(json(node.mesh.leave()?))
 }
 
 async fn own_certificate(State(node): Node) -> Result<Response, AnswerError> {
@@ -274,11 +313,21 @@ async fn renew_certificate(State(node): Node, Json(()): Json<()>) -> Result<Resp
     Ok(json(node.certificates.renew().await?))
 }
 
+/// Likewise.
+async fn rotate_authority(State(node): Node, Json(()): Json<()>) -> Result<Response, AnswerError> {
+    Ok(json(node.certificates.rotate().await?))
+}
+
 async fn matches(
     State(node): Node,
     Json(request): Json<MatchRequest>,
 ) -> Result<Response, AnswerError> {
     Ok(json(node.desk.submit(request).await?))
+}
+
+fn as_lines(lines: Lines) -> Response {
+    let body = Body::from_stream(lines);
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
 fn json(text: String) -> Response {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use riftmesh_base::{Millis, NodeId};
 use riftmesh_statemachine::roster::Role;
@@ -27,6 +28,10 @@ pub struct MeshMember {
     pub state: MeshState,
     /// For how long it has been in that state.
     pub since: Millis,
+    /// The version of its binary, if it has told.
+    pub version: Option<String>,
+    /// How long a packet takes to it and back, if there is a connection to it.
+    pub rtt: Option<Duration>,
 }
 
 /// Whether a member is there.
@@ -36,8 +41,10 @@ pub enum MeshState {
     Up,
     /// It has not answered lately.
     Suspect,
-    /// It is gone.
+    /// It is gone without a word.
     Down,
+    /// It said goodbye.
+    Left,
 }
 
 impl MeshState {
@@ -47,7 +54,13 @@ impl MeshState {
             Self::Up => "up",
             Self::Suspect => "suspect",
             Self::Down => "down",
+            Self::Left => "left",
         }
+    }
+
+    /// Whether that life of it is over.
+    pub fn is_gone(self) -> bool {
+        matches!(self, Self::Down | Self::Left)
     }
 }
 

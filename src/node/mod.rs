@@ -12,11 +12,15 @@ mod events;
 mod gossip;
 mod handler;
 mod http;
+mod machine;
 mod matches;
 pub mod mesh;
+mod mesh_desk;
+mod mesh_log;
 mod progress;
 mod relay;
 mod replicate;
+mod reports;
 mod trust;
 pub mod voter;
 mod voter_parts;
@@ -93,6 +97,10 @@ pub fn run(config: NodeConfig, lifeline: bool) -> anyhow::Result<()> {
         let reason = tokio::select! {
             reason = interrupted(lifeline) => reason.map(|reason| tracing::info!(reason, "stopping")),
             reason = node.failure() => Err(anyhow::anyhow!(reason)),
+            () = node.told_to_leave() => {
+                tracing::info!("leaving, as somebody asked over HTTP");
+                Ok(())
+            }
         };
         stop.send_replace(true);
         node.stop().await;

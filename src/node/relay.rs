@@ -84,7 +84,8 @@ impl Relay {
             | Query::Lineage(_)
             | Query::Raft
             | Query::Tokens
-            | Query::Certificates => Err(AnswerError::Unavailable(format!(
+            | Query::Certificates
+            | Query::Authority => Err(AnswerError::Unavailable(format!(
                 "no voter answers this node, and gossip does not know that: {why}"
             ))),
         }
@@ -107,7 +108,7 @@ fn quorum(members: &[MeshMember]) -> QuorumAnswer {
             name: member.name.clone(),
             address: member.address.to_string(),
             leader: false,
-            up: Some(member.state != MeshState::Down),
+            up: Some(!member.state.is_gone()),
             lag: None,
             contact_ms: None,
         })

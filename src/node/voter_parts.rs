@@ -1,7 +1,7 @@
 //! The parts that only a voter has: consensus, its service, chores and copies of the models.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use riftmesh_base::SystemClock;
@@ -14,7 +14,7 @@ use super::bootstrap::{self, Introductions};
 use super::clients::ClientFactory;
 use super::compose::{Parts, Started, Task};
 use super::replicate;
-use super::trust::{Issuer, follow_state};
+use super::trust::{Issuer, follow_own, follow_state};
 use super::voter::VoterService;
 use crate::chores::Chores;
 use crate::client::deadlines;
@@ -42,6 +42,7 @@ impl Parts {
             mesh: Arc::clone(&self.mesh),
             blobs: Arc::clone(&self.blobs),
             expires: self.keeper.expires(),
+            client: OnceLock::new(),
         });
         let introduction = {
             let (known, raft) = (Arc::clone(&known), raft.clone());
@@ -55,6 +56,8 @@ impl Parts {
             introduction,
         ));
         let clients = self.clients(Some((service.clone(), raft.clone())));
+        self.keeper.order_with(clients.make());
+        answers.client.get_or_init(|| Arc::new(clients.make()));
         let issuer = self.issuer(&raft, &clients);
         if let Some(issuer) = &issuer {
             service.renew_with(Arc::clone(issuer));
@@ -73,9 +76,9 @@ impl Parts {
 
     /// Lets nodes in, if this one holds the cluster's authority.
     fn issuer(&self, raft: &RaftNode, clients: &ClientFactory) -> Option<Arc<Issuer>> {
-        let authority = self.authority.clone()?;
+        let ring = self.authority.clone()?;
         Some(Arc::new(Issuer {
-            authority,
+            ring,
             raft: raft.clone(),
             client: Arc::new(clients.make()),
             refusals: self.keeper.refusals(),
@@ -118,6 +121,16 @@ impl Parts {
             replicate::run(raft, mesh, blobs, client, stopping).await;
             Ok(())
         };
+        let authorities = follow_own(
+            Arc::clone(&self.keeper),
+            followed.clone(),
+            clients.make(),
+            self.stopping.clone(),
+        );
+        let authorities = async move {
+            authorities.await;
+            Ok(())
+        };
         let revoked = follow_state(followed, Arc::clone(&self.quic), self.stopping.clone());
         let revoked = async move {
             revoked.await;
@@ -125,6 +138,7 @@ impl Parts {
         };
         vec![
             self.work.spawn(revoked),
+            self.work.spawn(authorities),
             self.work.spawn(chores),
             self.work.spawn(copies),
             self.work.spawn(self.admit(clients)),

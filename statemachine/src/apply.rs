@@ -37,6 +37,7 @@ impl State {
         self.wake_delayed(&mut turn);
         self.expire_locks(&mut turn);
         self.end_cancellations(&mut turn);
+        self.end_drains(&mut turn);
         let mut replies = Vec::with_capacity(batch.commands.len());
         for (ordinal, command) in (0..).zip(&batch.commands) {
             replies.push(self.apply_one(&mut turn, ordinal, command));
@@ -159,6 +160,7 @@ impl State {
             Body::SetTenant { tenant, share } => self.set_tenant(turn, tenant, *share),
             Body::UpgradeTo { level, advertised } => self.upgrade(turn, *level, advertised),
             Body::Trust(verb) => self.change_trust(turn, verb),
+            Body::DrainWithin { node, grace } => self.drain_within(turn, *node, *grace),
         }
     }
 }

@@ -65,6 +65,11 @@ pub const CERTIFICATES_MAX: usize = 4_096;
 /// Nodes that are trusted no more.
 pub const REVOCATIONS_MAX: usize = 4_096;
 
+/// Bytes of an authority's certificate.
+pub const AUTHORITY_BYTES_MAX: usize = 4 << 10;
+/// Longest time that a node being drained may be given for the jobs it holds.
+pub const DRAIN_GRACE_MAX: Millis = Millis::from_secs(30 * 24 * 3_600);
+
 /// The caps of the maps in the state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {

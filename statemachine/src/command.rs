@@ -304,6 +304,13 @@ pub enum Body {
     },
     /// Changes who may join and who is trusted.
     Trust(TrustVerb),
+    /// Grants no more work to a node, like [`Body::DrainNode`], and takes back what it still holds after a while.
+    DrainWithin {
+        /// Which.
+        node: NodeId,
+        /// Cluster time it has for the jobs it holds, at most `DRAIN_GRACE_MAX`.
+        grace: Millis,
+    },
 }
 
 /// Why a grant ended without the job's fault.
@@ -324,6 +331,8 @@ pub enum Loss {
     Process,
     /// An operator took the job from its holder.
     TakenBack,
+    /// The node was drained, and did not finish it in the time it was given.
+    Drained,
 }
 
 impl fmt::Display for Loss {
@@ -336,6 +345,7 @@ impl fmt::Display for Loss {
             Self::Left => "the node left",
             Self::Process => "the job's process was lost",
             Self::TakenBack => "an operator took it back",
+            Self::Drained => "the node was drained",
         })
     }
 }

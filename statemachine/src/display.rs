@@ -152,6 +152,7 @@ impl Display for Body {
             Self::Tick => f.write_str("tick"),
             Self::DrainNode { node, drain: true } => write!(f, "drain {node}"),
             Self::DrainNode { node, drain: false } => write!(f, "stop draining {node}"),
+            Self::DrainWithin { node, grace } => write!(f, "drain {node} within {grace}"),
             Self::Lock(verb) => verb.fmt(f),
             Self::WriteSetting(write) => write.fmt(f),
             Self::TakeBack { job } => write!(f, "take {job} back"),

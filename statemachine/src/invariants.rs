@@ -156,6 +156,12 @@ pub enum Violation {
     /// A node that is trusted no more has no session.
     #[error("node {0} was revoked and has a session")]
     RevokedSession(NodeId),
+    /// Only nodes that the cluster knows report in a rotation.
+    #[error("node {0} is unknown and has reported in a rotation")]
+    Adoption(NodeId),
+    /// Only a draining node has a time by which it is drained, and what is due is done.
+    #[error("node {0} has a time to be drained by, and is not draining or past it")]
+    Drain(NodeId),
     /// Every map has a cap.
     #[error("{what}: {found} entries, at most {max} are allowed")]
     Bound {

@@ -10,10 +10,12 @@
 //! into the cluster.
 
 mod apply;
+mod authorities;
 pub mod bounds;
 mod clients;
 pub mod command;
 mod display;
+mod drains;
 pub mod effect;
 mod elo_table;
 mod ends;
@@ -34,6 +36,7 @@ mod rating;
 mod registry;
 pub mod reply;
 pub mod roster;
+pub mod rotation;
 pub mod script;
 pub mod setting;
 mod settings;

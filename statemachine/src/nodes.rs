@@ -158,6 +158,8 @@ impl State {
             entry.draining = drain;
             turn.tell(Effect::NodeDraining { node, drain });
         }
+        // Whoever is drained anew may take its time, unless this says otherwise too.
+        self.drains.clear(node);
         Ok(Reply::Done)
     }
 
@@ -168,6 +170,8 @@ impl State {
             )));
         }
         self.nodes.roster.remove(&node);
+        self.drains.clear(node);
+        self.forget_reports();
         for configuration in self.configurations.values_mut() {
             configuration.ledger.drop_holder(node);
             configuration.registry.drop_holder(node);

@@ -71,6 +71,8 @@ pub struct RosterRow {
     pub node: NodeEntry,
     /// Its session, while it has one.
     pub session: Option<SessionView>,
+    /// When what it holds is taken back, in cluster time, if it is being drained and was given a time for that.
+    pub drained_by: Option<Millis>,
 }
 
 /// A session and what it holds.
@@ -248,12 +250,13 @@ impl State {
     }
 
     /// Cluster time at which something happens by itself: a delayed job becomes ready, a lock runs out, a cancelled job's
-    /// grace is over. So a leader with nothing else to propose knows when to propose a `Tick`.
+    /// grace is over, a node is drained. So a leader with nothing else to propose knows when to propose a `Tick`.
     pub fn next_deadline(&self) -> Option<Millis> {
         let cancellation = self.queue.next_cancellation();
         let deadlines = [
             self.queue.next_deadline(),
             self.locks.next_deadline(),
+            self.drains.next_deadline(),
             cancellation.filter(|_| self.has_cancel_grace()),
         ];
         deadlines.into_iter().flatten().min()
@@ -363,6 +366,7 @@ impl State {
         let rows = entries.map(|entry| RosterRow {
             node: entry.clone(),
             session: entry.session.and_then(|id| self.session(id)),
+            drained_by: self.drained_by(entry.record.id),
         });
         rows.collect()
     }

@@ -7,7 +7,7 @@
 //! at 10s                                   time of the entries that follow
 //! bounds losses_max=3 segments_kept=2      before the first entry only
 //! @7.1 submit self-play hex8_2p x=2        a command with an origin: client 7, sequence number 1
-//! found | tick | admit n1 worker | drain n1 | undrain n1 | forget n1 | open n1 gen=1 slots=2 [mem=MIB] [labels=a+b] cuda
+//! found | tick | admit n1 worker | drain n1 [within=60s] | undrain n1 | forget n1 | open n1 gen=1 slots=2 [mem=MIB] [labels=a+b] cuda
 //! expire s1 silent | claim s1 2 [self-play,train] | progress j1 4.0 3/8
 //! submit KIND CONFIG [x=N] [key=K] [after=j1,j2] [prio=N] [from=10s] [slots=N] [cuda] [attempts=N] [backoff=1s] [payload=P]
 //!     [tenant=T] [labels=a+b] [mem=MIB] [await=any|over] [scope=configuration|tenant] [every=10s]
@@ -21,6 +21,7 @@
 //! set KEY [if=any|absent|REVISION] [by=AUTHOR] [under=NAME:4.0] to WORDS | unset KEY [if=...] [by=...] [under=...]
 //! token 1 secret=aa uses=N until=100s [wall=5s] [role=voter] | untoken 1 | join 1 n5 secret=aa key=cc wall=7s
 //! recertify n5 key=cc wall=9s | distrust n5 wall=9s WORDS
+//! authority 1 2 wall=9s | adopt n5 2 trusting | advance trusting wall=9s | force renewing wall=9s | abort
 //! show jobs | show nodes | show ledger CONFIG | show models CONFIG | show ratings CONFIG | show lineage CONFIG bb
 //! show locks | show settings | show tenants | show trust
 //! ```
@@ -185,7 +186,11 @@ impl Script {
     fn show_nodes(&self) -> Vec<String> {
         let rows = self.state.roster().into_iter().map(|row| {
             let node = row.node.record;
-            let draining = if row.node.draining { ", draining" } else { "" };
+            let draining = match (row.node.draining, row.drained_by) {
+                (false, _) => String::new(),
+                (true, None) => ", draining".to_owned(),
+                (true, Some(until)) => format!(", draining until {until}"),
+            };
             match row.session {
                 None => format!("{} {}{draining}", node.id, node.role),
                 Some(session) => format!(

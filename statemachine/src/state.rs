@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use riftmesh_base::{ClusterId, ConfigurationName, LogIndex, Millis};
 use serde::{Deserialize, Serialize};
 
+use crate::authorities::Authorities;
 use crate::bounds::Bounds;
 use crate::clients::Clients;
+use crate::drains::Drains;
 use crate::effect::Effect;
 use crate::ledger::Ledger;
 use crate::level::Level;
@@ -37,6 +39,8 @@ pub struct State {
     pub(crate) tenants: Tenants,
     pub(crate) level: Level,
     pub(crate) trust: Trust,
+    pub(crate) drains: Drains,
+    pub(crate) authorities: Authorities,
 }
 
 /// The few values the rest hangs on.
@@ -100,6 +104,8 @@ impl State {
             tenants: Tenants::default(),
             level: Level::default(),
             trust: Trust::default(),
+            drains: Drains::default(),
+            authorities: Authorities::default(),
         }
     }
 

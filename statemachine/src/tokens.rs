@@ -62,6 +62,11 @@ impl Trust {
         self.revoked.values()
     }
 
+    /// Whether the node came with a token and its certificate is on the books.
+    pub fn is_certified(&self, node: NodeId) -> bool {
+        self.certificates.contains_key(&node)
+    }
+
     /// Refuses a node that is trusted no more.
     pub fn check_welcome(&self, node: NodeId) -> Result<(), JoinFault> {
         if self.revoked.contains_key(&node) {
@@ -104,6 +109,7 @@ impl State {
             TrustVerb::RevokeCertificate { node, reason, at } => {
                 self.revoke_node(turn, *node, reason, *at)
             }
+            TrustVerb::Rotate(verb) => self.rotate(turn, verb),
         }
     }
 
@@ -193,6 +199,7 @@ impl State {
             expires: spend.at + CERTIFICATE_LIFE,
         };
         certificates.insert(node, record);
+        self.forget_reports();
         turn.tell(Effect::Trust(TrustEvent::NodeJoined {
             node,
             token: spend.token,

@@ -11,6 +11,8 @@ use std::fmt::{Display, Formatter, Result};
 use riftmesh_base::{BlobHash, JoinTokenId, Millis, NodeId, Role};
 use serde::{Deserialize, Serialize};
 
+use crate::rotation::{RotationEvent, RotationVerb};
+
 /// What can be asked about trust. Voters alone may ask it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -43,6 +45,8 @@ pub enum TrustVerb {
         /// When.
         at: Millis,
     },
+    /// Replaces the authority, step by step.
+    Rotate(RotationVerb),
 }
 
 /// A join token to be.
@@ -209,6 +213,8 @@ pub enum TrustEvent {
         /// Which.
         node: NodeId,
     },
+    /// The authority is being replaced.
+    Rotation(RotationEvent),
 }
 
 impl Display for TrustVerb {
@@ -227,6 +233,7 @@ impl Display for TrustVerb {
             Self::RevokeCertificate { node, reason, .. } => {
                 write!(f, "trust {node} no more: {reason}")
             }
+            Self::Rotate(verb) => verb.fmt(f),
         }
     }
 }
@@ -239,6 +246,7 @@ impl Display for TrustEvent {
             Self::NodeJoined { node, token } => write!(f, "{node} joins with token {token}"),
             Self::CertificateRenewed { node } => write!(f, "{node} is certified anew"),
             Self::NodeRevoked { node } => write!(f, "{node} is trusted no more"),
+            Self::Rotation(event) => event.fmt(f),
         }
     }
 }

@@ -22,6 +22,7 @@ use riftmesh_statemachine::job::{
 use riftmesh_statemachine::level::LEVEL;
 use riftmesh_statemachine::lock::{LockGuard, LockVerb};
 use riftmesh_statemachine::roster::{NodeRecord, Role};
+use riftmesh_statemachine::rotation::{AuthorityChange, RotationPhase, RotationVerb};
 use riftmesh_statemachine::setting::{Expected, SettingWrite};
 use riftmesh_statemachine::terms::{AfterPolicy, JobRequest, KeyScope, Offer, TenantShare, Terms};
 use riftmesh_statemachine::trust::{NewToken, Spend, TrustVerb};
@@ -132,6 +133,7 @@ fn name(body: &Body) -> &'static str {
         Body::SetTenant { .. } => "SetTenant",
         Body::UpgradeTo { .. } => "UpgradeTo",
         Body::Trust(_) => "Trust",
+        Body::DrainWithin { .. } => "DrainWithin",
     }
 }
 
@@ -228,6 +230,7 @@ fn bodies() -> Vec<Body> {
     bodies.extend(services());
     bodies.extend(work());
     bodies.extend(trust());
+    bodies.extend(rotation());
     bodies
 }
 
@@ -367,6 +370,42 @@ fn trust() -> Vec<Body> {
         },
     ];
     verbs.map(Body::Trust).into_iter().collect()
+}
+
+/// A node is drained in time, and the authority is replaced.
+fn rotation() -> Vec<Body> {
+    let at = Millis(1_800_000_000_000);
+    let change = AuthorityChange {
+        present: vec![0xca; 3],
+        next: vec![0xcb; 3],
+        at,
+    };
+    let authority = BlobHash::of(&change.next);
+    let step = |node, step| RotationVerb::Adopt {
+        node,
+        authority,
+        step,
+    };
+    let advance = |phase, force| RotationVerb::Advance { phase, force, at };
+    let verbs = [
+        RotationVerb::Begin(change),
+        RotationVerb::Abort,
+        step(NODE, RotationPhase::Trusting),
+        advance(RotationPhase::Trusting, true),
+        step(NODE, RotationPhase::Renewing),
+        advance(RotationPhase::Renewing, false),
+    ];
+    let drain = Body::DrainWithin {
+        node: NODE,
+        grace: Millis(60_000),
+    };
+    let release = Body::Release {
+        job: JOB,
+        token: token(),
+        reason: Loss::Drained,
+    };
+    let verbs = verbs.map(|verb| Body::Trust(TrustVerb::Rotate(verb)));
+    [drain, release].into_iter().chain(verbs).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -41,7 +41,10 @@ claim s3 2
 upgrade 2 n1
 token 1 secret=aa uses=3 until=3600s ; token 2 secret=bb until=60s
 join 1 n6 secret=aa key=c6 wall=5s ; join 1 n7 secret=aa key=c7 wall=5s
-untoken 2 ; distrust n7 wall=9s stolen";
+untoken 2 ; distrust n7 wall=9s stolen
+drain n2 within=600s ; authority 1 2 wall=10s
+adopt n1 2 trusting ; adopt n6 2 trusting ; force trusting wall=11s
+adopt n1 2 renewing";
 
 fn lived() -> State {
     told_until("")
@@ -86,11 +89,12 @@ proptest! {
 }
 
 /// Every version of the image with the line of the story that it could not have known yet, empty for the present one.
-const VERSIONS: [(u8, &str); 4] = [
+const VERSIONS: [(u8, &str); 5] = [
     (1, "lock exporter"),
     (2, "share red"),
     (3, "token 1"),
-    (4, ""),
+    (4, "drain n2"),
+    (5, ""),
 ];
 
 /// The image of a version as the build wrote it that had this version, in hexadecimal digits.

@@ -13,39 +13,46 @@ use crate::machine::{Machine, wait};
 
 const VOTERS: u16 = 3;
 
-struct Mesh {
-    voters: Vec<Machine>,
-    seeds: String,
+/// Three voters, and machines that run nothing yet.
+pub struct Mesh {
+    pub voters: Vec<Machine>,
+    pub seeds: String,
+    /// The voters' credential.
+    pub credential: String,
     /// A machine that joins.
-    worker: Machine,
+    pub worker: Machine,
     /// A machine that tries.
-    intruder: Machine,
+    pub intruder: Machine,
+    /// One more.
+    pub late: Machine,
     _folder: tempfile::TempDir,
 }
 
 impl Mesh {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let credential = folder.path().join("cluster.credential");
         make_credential(&credential);
-        let port = free_ports(VOTERS + 2);
+        let port = free_ports(VOTERS + 3);
         let machine = |name: &str, at| Machine::new(folder.path(), name, port + at);
         let mut voters: Vec<_> = (0..VOTERS)
             .map(|at| machine(&format!("v{at}"), at))
             .collect();
         let seeds: Vec<_> = voters.iter().map(Machine::address).collect();
         let seeds = seeds.join(",");
-        let credential = credential.to_str().unwrap();
+        let credential = credential.to_str().unwrap().to_owned();
         for voter in &mut voters {
             voter.start(
                 &seeds,
-                &["--credential", credential, "--bootstrap-expect", "3"],
+                &["--credential", &credential, "--bootstrap-expect", "3"],
             );
         }
         let mesh = Self {
             worker: machine("w", VOTERS),
             intruder: machine("intruder", VOTERS + 1),
+            late: machine("late", VOTERS + 2),
             voters,
+            credential,
             seeds,
             _folder: folder,
         };
@@ -57,17 +64,21 @@ impl Mesh {
         mesh
     }
 
-    fn wait<T>(&self, what: &str, look: impl FnMut() -> Option<T>) -> T {
-        let machines: Vec<_> = self.voters.iter().chain([&self.worker]).collect();
+    pub fn wait<T>(&self, what: &str, look: impl FnMut() -> Option<T>) -> T {
+        let machines: Vec<_> = self
+            .voters
+            .iter()
+            .chain([&self.worker, &self.intruder])
+            .collect();
         wait(what, &machines, look)
     }
 
-    fn ask(&self, path: &str) -> Option<Value> {
+    pub fn ask(&self, path: &str) -> Option<Value> {
         self.voters[0].ask(path)
     }
 
     /// A token as `token create` prints it.
-    fn token(&self, options: &[&str]) -> String {
+    pub fn token(&self, options: &[&str]) -> String {
         let output = self.voters[0].riftmesh(&[&["token", "create"], options].concat());
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
@@ -98,7 +109,7 @@ impl Mesh {
         assert!(!came.exists(), "{word:?} let it in");
     }
 
-    fn member(&self) -> Option<Value> {
+    pub fn member(&self) -> Option<Value> {
         let members = self.ask("/v1/members")?;
         let mut members = members.as_array()?.iter();
         members.find(|member| member["name"] == "w").cloned()

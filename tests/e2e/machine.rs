@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -89,6 +89,22 @@ impl Machine {
         if let Some(mut node) = self.node.take() {
             node.kill().ok();
             node.wait().ok();
+        }
+    }
+
+    /// Waits until the node has ended by itself.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        let mut node = self.node.take().unwrap();
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = node.try_wait().unwrap() {
+                return status;
+            }
+            if begin.elapsed() > REFUSED_WITHIN {
+                node.kill().unwrap();
+                panic!("it runs on: {}", self.log());
+            }
+            std::thread::park_timeout(LOOK_EVERY);
         }
     }
 

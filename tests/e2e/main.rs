@@ -7,6 +7,7 @@ mod cluster;
 mod join;
 mod local;
 mod machine;
+mod operating;
 mod voters;
 
 use std::collections::BTreeSet;

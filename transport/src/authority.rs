@@ -153,17 +153,20 @@ impl ClusterAuthority {
             let reason = "the key does not belong to the certificate";
             return Err(CredentialError::Malformed(reason.to_owned()));
         }
-        let name = parsed.subject().iter_common_name().next();
-        let name = name.and_then(|name| name.as_str().ok()).unwrap_or_default();
-        let cluster = name
-            .strip_prefix(AUTHORITY_NAME)
-            .and_then(|id| id.parse().ok());
-        let reason = || CredentialError::Malformed(format!("`{name}` is no cluster authority"));
         Ok(Self {
-            cluster: cluster.ok_or_else(reason)?,
+            cluster: authority_cluster(&certificate)?,
             certificate,
             key,
         })
+    }
+
+    /// When it was made, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// [`CredentialError::Malformed`].
+    pub fn begins(&self) -> Result<Millis, CredentialError> {
+        let begins = parse(&self.certificate)?.validity().not_before.timestamp();
+        Ok(Millis::from_secs(u64::try_from(begins).unwrap_or(0)))
     }
 
     /// Writes the authority to `path`, readable by its owner only.
@@ -181,6 +184,18 @@ impl ClusterAuthority {
     pub fn read(path: &Path) -> Result<Self, CredentialError> {
         Self::from_pem(&secret::read(path)?)
     }
+}
+
+/// The cluster that the certificate of an authority is for.
+pub(crate) fn authority_cluster(certificate: &[u8]) -> Result<ClusterId, CredentialError> {
+    let parsed = parse(certificate)?;
+    let name = parsed.subject().iter_common_name().next();
+    let name = name.and_then(|name| name.as_str().ok()).unwrap_or_default();
+    let cluster = name
+        .strip_prefix(AUTHORITY_NAME)
+        .and_then(|id| id.parse().ok());
+    let reason = || CredentialError::Malformed(format!("`{name}` is no cluster authority"));
+    cluster.ok_or_else(reason)
 }
 
 /// In front of the cluster id in the authority's common name.

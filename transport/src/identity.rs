@@ -4,14 +4,16 @@
 //! `node.<cluster>.riftmesh` says that it is a node of that cluster, which is what a dialler asks for when it does
 //! not know yet who lives at an address; `voter.<cluster>.riftmesh` or `worker.<cluster>.riftmesh` says what it is for.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId, Role};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, ParsedExtension, X509Certificate};
 
+use crate::authority::authority_cluster;
 use crate::key::NodeKey;
 use crate::secret::{self, pem};
 use crate::tls;
@@ -88,6 +90,12 @@ impl NodeName {
         format!("{role}.{cluster}.{REALM}")
     }
 
+    /// What a stranger asks for who trusts the authority with this fingerprint and no other. No certificate carries it: it
+    /// tells a voter that has certificates of two authorities which to show.
+    pub(crate) fn door(authority: BlobHash, cluster: ClusterId) -> String {
+        format!("door-{}.{cluster}.{REALM}", authority.short())
+    }
+
     fn parse(name: &str) -> Option<Self> {
         let (node, cluster) = labels(name)?;
         let node = node.parse().ok()?;
@@ -116,6 +124,8 @@ pub struct CertificateFacts {
     pub begins: Millis,
     /// Valid until, likewise.
     pub expires: Millis,
+    /// The hash of the identifier of the issuer's key, if it names one; ours always do.
+    pub issuer: Option<BlobHash>,
 }
 
 impl CertificateFacts {
@@ -153,8 +163,35 @@ impl CertificateFacts {
             key: BlobHash::of(parsed.public_key().raw),
             begins: date(validity.not_before),
             expires: date(validity.not_after),
+            issuer: issuer(&parsed),
         })
     }
+}
+
+/// The hash of the identifier of the key that signed a certificate.
+fn issuer(certificate: &X509Certificate<'_>) -> Option<BlobHash> {
+    let named =
+        certificate
+            .iter_extensions()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(named) => named.key_identifier.as_ref(),
+                _ => None,
+            });
+    named.map(|key| BlobHash::of(key.0))
+}
+
+/// The hash of the identifier of an authority's own key, as those it certifies name it.
+pub(crate) fn key_of_authority(certificate: &[u8]) -> Result<BlobHash, CredentialError> {
+    let parsed = parse(certificate)?;
+    let own = parsed
+        .iter_extensions()
+        .find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(own) => Some(own.0),
+            _ => None,
+        });
+    let key = own.map(BlobHash::of);
+    let missing = || "the authority's certificate does not identify its key".to_owned();
+    key.ok_or_else(|| CredentialError::Malformed(missing()))
 }
 
 /// The item of an iterator that has exactly one.
@@ -169,11 +206,17 @@ pub(crate) fn parse(certificate: &[u8]) -> Result<X509Certificate<'_>, Credentia
         .map_err(|e| CredentialError::Malformed(e.to_string()))
 }
 
-/// What a node proves its identity with: its key, its certificate and the authority it trusts.
+/// Authorities that are trusted at a time: two, while one replaces the other.
+const AUTHORITIES_MAX: usize = 2;
+
+/// What a node proves its identity with: its key, its certificate and the authorities it trusts.
 pub struct NodeCredential {
     pub(crate) facts: CertificateFacts,
     pub(crate) certificate: CertificateDer<'static>,
+    /// The one that issued the certificate.
     pub(crate) authority: CertificateDer<'static>,
+    /// Those that are trusted besides.
+    pub(crate) others: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivatePkcs8KeyDer<'static>,
 }
 
@@ -197,10 +240,60 @@ impl NodeCredential {
             facts: CertificateFacts::read(&certificate)?,
             certificate,
             authority,
+            others: Vec::new(),
             key,
         };
         tls::check(&credential, now)?;
         Ok(credential)
+    }
+
+    /// The same, trusting these authorities (as DER) besides the one that issued its certificate, and no others.
+    ///
+    /// # Errors
+    /// [`CredentialError::Malformed`]: too many, or one is no authority of this cluster.
+    pub fn trusting(&self, authorities: &[Vec<u8>]) -> Result<Self, CredentialError> {
+        let others = authorities.iter();
+        let others: Vec<_> = others
+            .filter(|certificate| ***certificate != *self.authority)
+            .map(|certificate| CertificateDer::from(certificate.clone()))
+            .collect();
+        if others.len() >= AUTHORITIES_MAX {
+            let reason = format!("{} authorities at a time", others.len() + 1);
+            return Err(CredentialError::Malformed(reason));
+        }
+        for certificate in &others {
+            authority_cluster(certificate).and_then(|cluster| {
+                if cluster == self.cluster() {
+                    return Ok(());
+                }
+                Err(CredentialError::WrongCluster(format!(
+                    "an authority of {cluster}"
+                )))
+            })?;
+        }
+        Ok(Self {
+            facts: self.facts,
+            certificate: self.certificate.clone(),
+            authority: self.authority.clone(),
+            others,
+            key: self.key.clone_key(),
+        })
+    }
+
+    /// The certificates of the authorities it trusts, as DER, that of its own issuer first.
+    pub fn authorities(&self) -> Vec<Vec<u8>> {
+        self.roots().map(|authority| authority.to_vec()).collect()
+    }
+
+    pub(crate) fn roots(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        std::iter::once(&self.authority).chain(&self.others)
+    }
+
+    /// The keys of the authorities it trusts; see [`CertificateFacts::issuer`].
+    pub(crate) fn trusted_keys(&self) -> Result<BTreeSet<BlobHash>, CredentialError> {
+        self.roots()
+            .map(|authority| key_of_authority(authority))
+            .collect()
     }
 
     /// What its certificate says.
@@ -246,15 +339,18 @@ impl NodeCredential {
     /// time.
     ///
     /// # Errors
-    /// The certificate is another node's, another key's, of another role or of another authority.
+    /// The certificate is another node's, another key's, of another role or of an authority that is not trusted.
     pub fn renewed(&self, certificate: &[u8], now: Millis) -> Result<Self, CredentialError> {
-        let certificate = CertificateDer::from(certificate.to_vec());
+        let facts = CertificateFacts::read(certificate)?;
+        let mut authorities = self.roots();
+        let issuer = authorities.find(|authority| key_of_authority(authority).ok() == facts.issuer);
         let renewed = Self::new(
-            certificate,
-            self.authority.clone(),
+            CertificateDer::from(certificate.to_vec()),
+            issuer.unwrap_or(&self.authority).clone(),
             self.key.clone_key(),
             now,
-        )?;
+        )?
+        .trusting(&self.authorities())?;
         if (renewed.facts.name, renewed.facts.role) != (self.facts.name, self.facts.role) {
             let reason = format!("{} became {}", self.facts.name, renewed.facts.name);
             return Err(CredentialError::NotANode(reason));
@@ -262,14 +358,14 @@ impl NodeCredential {
         Ok(renewed)
     }
 
-    /// Key, certificate and authority as PEM. A secret.
+    /// Key, certificate and authorities as PEM. A secret.
     pub fn to_pem(&self) -> String {
-        [
-            pem("PRIVATE KEY", self.key.secret_pkcs8_der()),
-            pem("CERTIFICATE", &self.certificate),
-            pem("CERTIFICATE", &self.authority),
-        ]
-        .concat()
+        let mut text = pem("PRIVATE KEY", self.key.secret_pkcs8_der());
+        text.push_str(&pem("CERTIFICATE", &self.certificate));
+        for authority in self.roots() {
+            text.push_str(&pem("CERTIFICATE", authority));
+        }
+        text
     }
 
     /// Reads what [`NodeCredential::to_pem`] wrote; `now` is wall-clock time.
@@ -278,8 +374,24 @@ impl NodeCredential {
     /// See [`CredentialError`]; nothing else can go wrong.
     pub fn from_pem(text: &str, now: Millis) -> Result<Self, CredentialError> {
         let key = read_key(text)?;
-        let [certificate, authority] = read_certificates(text)?;
-        Self::new(certificate, authority, key, now)
+        let mut found = all_certificates(text)?.into_iter();
+        let (Some(certificate), Some(authority)) = (found.next(), found.next()) else {
+            let reason = "a certificate and that of its authority are needed";
+            return Err(CredentialError::Malformed(reason.to_owned()));
+        };
+        let others: Vec<_> = found.map(|other| other.to_vec()).collect();
+        Self::new(certificate, authority, key, now)?.trusting(&others)
+    }
+
+    /// The certificates of the authorities in a file that [`NodeCredential::write`] wrote, as DER, the issuer's first. The
+    /// node's own certificate may have expired.
+    ///
+    /// # Errors
+    /// See [`CredentialError`].
+    pub fn authorities_in(path: &Path) -> Result<Vec<Vec<u8>>, CredentialError> {
+        let text = secret::read(path)?;
+        let found = all_certificates(&text)?.into_iter().skip(1);
+        Ok(found.map(|authority| authority.to_vec()).collect())
     }
 
     /// Writes the credential to `path`, readable by its owner only.
@@ -313,10 +425,13 @@ pub(crate) fn read_key(text: &str) -> Result<PrivatePkcs8KeyDer<'static>, Creden
 pub(crate) fn read_certificates<const N: usize>(
     text: &str,
 ) -> Result<[CertificateDer<'static>; N], CredentialError> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|e| CredentialError::Malformed(format!("certificate: {e}")))?;
-    <[_; N]>::try_from(found).map_err(|found| {
+    <[_; N]>::try_from(all_certificates(text)?).map_err(|found| {
         CredentialError::Malformed(format!("{} certificates instead of {N}", found.len()))
     })
+}
+
+fn all_certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, CredentialError> {
+    CertificateDer::pem_slice_iter(text.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|e| CredentialError::Malformed(format!("certificate: {e}")))
 }

@@ -17,6 +17,8 @@ use rustls::{
 #[derive(Debug)]
 pub(crate) struct PinnedAuthority {
     pub(crate) fingerprint: BlobHash,
+    /// The name that the other side's certificate has to carry, whatever name was asked for.
+    pub(crate) voter: ServerName<'static>,
     pub(crate) provider: Arc<CryptoProvider>,
 }
 
@@ -26,7 +28,7 @@ impl ServerCertVerifier for PinnedAuthority {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
+        _asked_for: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
@@ -39,7 +41,7 @@ impl ServerCertVerifier for PinnedAuthority {
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
             .build()
             .map_err(|error| Error::General(error.to_string()))?
-            .verify_server_cert(end_entity, &[], server_name, ocsp_response, now)
+            .verify_server_cert(end_entity, &[], &self.voter, ocsp_response, now)
     }
 
     fn verify_tls12_signature(

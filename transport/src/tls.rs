@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use riftmesh_base::{BlobHash, Millis};
+use riftmesh_base::{BlobHash, ClusterId, Millis, Role};
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 
-use crate::identity::{CredentialError, NodeCredential};
+use crate::identity::{CredentialError, NodeCredential, NodeName};
 use crate::pinned::PinnedAuthority;
 
 /// The protocol spoken inside; other versions and other services are turned away in the handshake.
@@ -36,25 +39,53 @@ pub(crate) fn server(credential: &NodeCredential) -> Result<ServerConfig, Creden
 }
 
 /// The door for those without a certificate: asks for none, and shows the authority's own too, whose fingerprint their
-/// token carries.
-pub(crate) fn door(credential: &NodeCredential) -> Result<ServerConfig, CredentialError> {
-    let chain = vec![credential.certificate.clone(), credential.authority.clone()];
+/// token carries. While one authority replaces another, there are credentials of both; the first is shown to those who ask
+/// for neither.
+pub(crate) fn door(credentials: &[&NodeCredential]) -> Result<ServerConfig, CredentialError> {
+    let keys: Result<Vec<_>, _> = credentials.iter().map(|one| door_key(one)).collect();
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(crypto)?
         .with_no_client_auth()
-        .with_single_cert(chain, credential.key())
-        .map_err(crypto)?;
+        .with_cert_resolver(Arc::new(DoorKeys(keys?)));
     config.alpn_protocols = vec![DOOR_PROTOCOL.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
 }
 
-/// The side of a stranger at that door: trusts the one authority that has this fingerprint, and nobody else.
-pub(crate) fn stranger(authority: BlobHash) -> Result<ClientConfig, CredentialError> {
+/// What is shown at the door, each under the name that strangers ask for who trust its authority.
+#[derive(Debug)]
+struct DoorKeys(Vec<(String, Arc<CertifiedKey>)>);
+
+impl ResolvesServerCert for DoorKeys {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asked = hello.server_name();
+        let mut keys = self.0.iter();
+        let wanted = keys.find(|(name, _)| Some(name.as_str()) == asked);
+        let shown = wanted.or_else(|| self.0.first());
+        shown.map(|(_, key)| Arc::clone(key))
+    }
+}
+
+fn door_key(credential: &NodeCredential) -> Result<(String, Arc<CertifiedKey>), CredentialError> {
+    let chain = vec![credential.certificate.clone(), credential.authority.clone()];
+    let key = CertifiedKey::from_der(chain, credential.key(), &provider()).map_err(crypto)?;
+    let name = NodeName::door(credential.authority(), credential.cluster());
+    Ok((name, Arc::new(key)))
+}
+
+/// The side of a stranger at that door: trusts the one authority that has this fingerprint, and nobody else, to say who
+/// is a voter of the cluster.
+pub(crate) fn stranger(
+    authority: BlobHash,
+    cluster: ClusterId,
+) -> Result<ClientConfig, CredentialError> {
+    let voter = NodeName::any_with_role(Role::Voter, cluster);
+    let voter = ServerName::try_from(voter).map_err(|e| CredentialError::Crypto(e.to_string()))?;
     let verifier = PinnedAuthority {
         fingerprint: authority,
+        voter,
         provider: provider(),
     };
     let mut config = ClientConfig::builder_with_provider(provider())
@@ -120,7 +151,9 @@ fn client_verifier(
 
 fn roots(credential: &NodeCredential) -> Result<RootCertStore, CredentialError> {
     let mut roots = RootCertStore::empty();
-    roots.add(credential.authority.clone()).map_err(crypto)?;
+    for authority in credential.roots() {
+        roots.add(authority.clone()).map_err(crypto)?;
+    }
     Ok(roots)
 }
 

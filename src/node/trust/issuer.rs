@@ -8,17 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use riftmesh_base::limits::CERTIFICATE_LIFE;
 use riftmesh_base::time::wall_clock;
-use riftmesh_base::{Millis, NodeId, Role};
+use riftmesh_base::{BlobHash, Millis, NodeId, Role};
 use riftmesh_raft::RaftNode;
 use riftmesh_statemachine::State;
 use riftmesh_statemachine::command::Body;
 use riftmesh_statemachine::reply::Refusal;
 use riftmesh_statemachine::trust::{JoinFault, Spend, TrustVerb};
 use riftmesh_transport::link::BoxFuture;
-use riftmesh_transport::{ClusterAuthority, Doorkeeper, KeyRequest, Peer, Refusals, Refused};
+use riftmesh_transport::{Doorkeeper, KeyRequest, Peer, Refusals, Refused};
 
+use super::ring::AuthorityRing;
 use crate::client::{CallFailure, Client};
-use crate::protocol::{JoinReply, JoinRequest, Response};
+use crate::protocol::{JoinReply, JoinRequest, Response, SecretText};
 
 /// A spent token waits this long for its commit; the stranger asks again after that.
 const COMMIT_MAX: Duration = Duration::from_secs(8);
@@ -27,11 +28,17 @@ const READ_MAX: Duration = Duration::from_secs(1);
 
 /// Issues certificates. Only nodes that hold the cluster's authority have one of these.
 pub struct Issuer {
-    pub authority: Arc<ClusterAuthority>,
+    pub ring: AuthorityRing,
     pub raft: RaftNode,
     pub client: Arc<Client>,
     /// Counts those who were sent away.
     pub refusals: Arc<Refusals>,
+}
+
+/// A certificate and that of its authority, as DER.
+struct Certified {
+    certificate: Vec<u8>,
+    authority: Vec<u8>,
 }
 
 /// Why there is no certificate.
@@ -50,9 +57,9 @@ impl From<JoinFault> for NotIssued {
 }
 
 impl Issuer {
-    async fn admit(&self, request: &JoinRequest) -> Result<Vec<u8>, NotIssued> {
-        if request.cluster != self.authority.cluster() {
-            let reason = format!("this is cluster {}", self.authority.cluster());
+    async fn admit(&self, request: &JoinRequest) -> Result<Certified, NotIssued> {
+        if request.cluster != self.ring.present().cluster() {
+            let reason = format!("this is cluster {}", self.ring.present().cluster());
             return Err(NotIssued::No("wrong-cluster", reason));
         }
         let key = read_key(&request.request)?;
@@ -86,7 +93,9 @@ impl Issuer {
             self.certify(&key, node, from.role, at)
         };
         match renewed.await {
-            Ok(certificate) => Response::Renewed { certificate },
+            Ok(certified) => Response::Renewed {
+                certificate: certified.certificate,
+            },
             Err(NotIssued::No(word, reason)) => {
                 self.refusals.note(word);
                 tracing::warn!(%node, reason, "a certificate was not renewed");
@@ -131,10 +140,28 @@ impl Issuer {
         node: NodeId,
         role: Role,
         at: Millis,
-    ) -> Result<Vec<u8>, NotIssued> {
-        self.authority
+    ) -> Result<Certified, NotIssued> {
+        let authority = self.ring.present();
+        let certificate = authority
             .certify(key, node, role, CERTIFICATE_LIFE, at)
-            .map_err(|error| NotIssued::Later(error.to_string()))
+            .map_err(|error| NotIssued::Later(error.to_string()))?;
+        Ok(Certified {
+            certificate,
+            authority: authority.certificate().to_vec(),
+        })
+    }
+
+    /// The key of an authority, for a voter, which may hold it.
+    pub fn key_of(&self, authority: BlobHash) -> Response {
+        match self.ring.get(authority) {
+            Some(known) => Response::AuthorityKey {
+                key: SecretText::from(known.to_pem()),
+            },
+            // Another voter may have it, or this one later.
+            None => Response::Overloaded {
+                retry_after: Millis::from(READ_MAX),
+            },
+        }
     }
 
     async fn answer(&self, from: SocketAddr, bytes: &[u8]) -> JoinReply {
@@ -148,12 +175,11 @@ impl Issuer {
         };
         let (node, token) = (request.node, request.token);
         match self.admit(&request).await {
-            Ok(certificate) => {
+            Ok(certified) => {
                 tracing::info!(%from, %node, %token, "a node was let in");
-                let authority = self.authority.certificate().to_vec();
                 JoinReply::Certified {
-                    certificate,
-                    authority,
+                    certificate: certified.certificate,
+                    authority: certified.authority,
                 }
             }
             Err(NotIssued::No(word, reason)) => {

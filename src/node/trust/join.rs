@@ -2,21 +2,21 @@
 //! the one on its disk, or asks the voters for one with a join token.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use riftmesh_base::limits::CERTIFICATE_LIFE;
 use riftmesh_base::time::wall_clock;
-use riftmesh_base::{NodeId, Role};
+use riftmesh_base::{BlobHash, NodeId, Role};
 use riftmesh_storage::DataDir;
 use riftmesh_transport::{
     CallError, ClusterAuthority, CredentialError, JoinToken, NodeCredential, NodeKey, knock,
 };
 use tokio::time::{Instant, sleep};
 
+use super::ring::AuthorityRing;
 use crate::node::NodeConfig;
 use crate::protocol::{JoinReply, JoinRequest};
 
@@ -36,7 +36,7 @@ pub struct Identity {
     /// Its key and certificate.
     pub credential: NodeCredential,
     /// The cluster's authority, on nodes that were given it.
-    pub authority: Option<Arc<ClusterAuthority>>,
+    pub authority: Option<AuthorityRing>,
     /// Where a certificate that others issued is kept.
     pub file: PathBuf,
 }
@@ -48,15 +48,7 @@ pub struct Identity {
 pub async fn obtain(config: &NodeConfig, data: &mut DataDir) -> anyhow::Result<Identity> {
     let file = data.path().join(CREDENTIAL_FILE);
     if let Some(path) = &config.credential {
-        let authority =
-            ClusterAuthority::read(path).context("the cluster's credential (--credential)")?;
-        data.join_cluster(authority.cluster())?;
-        let issued = authority.issue(data.node(), config.role, CERTIFICATE_LIFE, wall_clock());
-        return Ok(Identity {
-            credential: issued?,
-            authority: Some(Arc::new(authority)),
-            file,
-        });
+        return certify_itself(config, data, path, file);
     }
     ensure!(
         config.role == Role::Worker,
@@ -88,6 +80,42 @@ pub async fn obtain(config: &NodeConfig, data: &mut DataDir) -> anyhow::Result<I
         authority: None,
         file,
     })
+}
+
+/// A node that holds the authority issues its certificate itself, and trusts whom it trusted when it ran last.
+fn certify_itself(
+    config: &NodeConfig,
+    data: &mut DataDir,
+    path: &Path,
+    file: PathBuf,
+) -> anyhow::Result<Identity> {
+    let given = ClusterAuthority::read(path).context("the cluster's credential (--credential)")?;
+    data.join_cluster(given.cluster())?;
+    let trusted = if file.exists() {
+        NodeCredential::authorities_in(&file).context("the certificate of this node")?
+    } else {
+        Vec::new()
+    };
+    let used = trusted.first().map(|authority| BlobHash::of(authority));
+    let ring = AuthorityRing::open(given, data.path(), used)?;
+    let issued = ring
+        .present()
+        .issue(data.node(), config.role, CERTIFICATE_LIFE, wall_clock())?;
+    Ok(Identity {
+        credential: issued.trusting(&still_trusted(&ring, trusted))?,
+        authority: Some(ring),
+        file,
+    })
+}
+
+/// Whom the node trusted when it ran last; nobody, if an operator has given it another authority since.
+fn still_trusted(ring: &AuthorityRing, trusted: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let issuer = trusted.first().map(|authority| BlobHash::of(authority));
+    if issuer == Some(ring.present().fingerprint()) {
+        trusted
+    } else {
+        Vec::new()
+    }
 }
 
 /// What lies in the data directory.
@@ -177,7 +205,8 @@ fn pending_key(pending: &std::path::Path, file: &std::path::Path) -> anyhow::Res
     Ok(key)
 }
 
-/// Looks at what a voter gave before it is believed.
+/// Looks at what a voter gave before it is believed. Its authority need not be the one that the token pins: that one has
+/// shown who the voter is, and may be being replaced.
 fn accept(
     key: &NodeKey,
     certificate: &[u8],
@@ -190,10 +219,7 @@ fn accept(
         .context("the certificate that came is not usable")?;
     let facts = credential.facts();
     ensure!(
-        credential.authority() == token.authority
-            && facts.name.cluster == token.cluster
-            && facts.name.node == node
-            && facts.role == token.role,
+        facts.name.cluster == token.cluster && facts.name.node == node && facts.role == token.role,
         "the certificate that came is for {} as {}, not for this node",
         facts.name,
         facts.role

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use riftmesh_base::limits::CERTIFICATE_LIFE;
 use riftmesh_base::time::wall_clock;
-use riftmesh_base::{Millis, NodeId};
+use riftmesh_base::{BlobHash, Millis, NodeId};
+use riftmesh_statemachine::rotation::RotationPhase;
 use riftmesh_transport::link::BoxFuture;
-use riftmesh_transport::{ClusterAuthority, NodeCredential, QuicLink, Refusals};
+use riftmesh_transport::{NodeCredential, QuicLink, Refusals};
 use serde::Serialize;
 use tokio::sync::{Mutex, watch};
 use tokio::time::sleep;
 
 use super::join::Identity;
+use super::ring::AuthorityRing;
 use crate::answers::{CertificateAnswer, Envelope, ReadMode};
 use crate::client::{CallFailure, Client};
 use crate::node::http::{AnswerError, CertificateDesk};
@@ -30,20 +32,31 @@ const RENEWAL_MAX: Duration = Duration::from_millis(1_500);
 /// A node's certificate and its renewal.
 pub struct CertificateKeeper {
     name: String,
-    link: Arc<QuicLink>,
-    file: PathBuf,
-    renewal: Renewal,
+    pub(super) link: Arc<QuicLink>,
+    pub(super) file: PathBuf,
+    pub(super) renewal: Renewal,
+    /// For orders to the log, on a voter. Set once, after the parts that need this keeper.
+    pub(super) orders: OnceLock<Client>,
     /// Also says when a renewal may be under way: there is one at a time.
-    credential: Mutex<NodeCredential>,
-    expires: watch::Sender<Millis>,
+    pub(super) credential: Mutex<NodeCredential>,
+    pub(super) expires: watch::Sender<Millis>,
+    /// What this node has said of itself in the rotation under way.
+    pub(super) reported: Mutex<Option<(BlobHash, RotationPhase)>>,
+    /// Held while an operator's order to replace the authority is carried out.
+    pub(super) beginning: Mutex<()>,
     /// Counts those who were sent away at the door.
     refusals: Arc<Refusals>,
+    /// Wall-clock time.
+    wall: WallClock,
 }
 
+/// Tells wall-clock time; another than the system's in tests.
+type WallClock = Box<dyn Fn() -> Millis + Send + Sync>;
+
 /// Who certifies the node anew.
-enum Renewal {
+pub(super) enum Renewal {
     /// The node itself, which holds the authority.
-    Own(Arc<ClusterAuthority>),
+    Own(AuthorityRing),
     /// The voters.
     Voters(Arc<Client>),
 }
@@ -51,8 +64,18 @@ enum Renewal {
 impl CertificateKeeper {
     /// Keeps what the node started with, for as long as `link` uses it.
     pub fn new(name: String, identity: Identity, link: Arc<QuicLink>, client: Arc<Client>) -> Self {
+        Self::with_clock(name, identity, link, client, Box::new(wall_clock))
+    }
+
+    fn with_clock(
+        name: String,
+        identity: Identity,
+        link: Arc<QuicLink>,
+        client: Arc<Client>,
+        wall: WallClock,
+    ) -> Self {
         let renewal = match identity.authority {
-            Some(authority) => Renewal::Own(authority),
+            Some(ring) => Renewal::Own(ring),
             None => Renewal::Voters(client),
         };
         Self {
@@ -60,10 +83,19 @@ impl CertificateKeeper {
             link,
             file: identity.file,
             renewal,
+            orders: OnceLock::new(),
+            reported: Mutex::default(),
+            beginning: Mutex::default(),
             expires: watch::Sender::new(identity.credential.expires()),
             credential: Mutex::new(identity.credential),
             refusals: Arc::default(),
+            wall,
         }
+    }
+
+    /// Puts orders about the authority into the log with `client` from now on. A second call changes nothing.
+    pub fn order_with(&self, client: Client) {
+        self.orders.get_or_init(|| client);
     }
 
     /// Where the others that send somebody away count it.
@@ -78,16 +110,22 @@ impl CertificateKeeper {
 
     /// Renews the certificate at half of its life, for as long as the node runs.
     pub async fn run(self: Arc<Self>) {
+        if let Err(error) = self.open_doors().await {
+            tracing::error!(
+                error,
+                "tokens that pin another authority are of no use here"
+            );
+        }
         loop {
             let due = self.credential.lock().await.renewal();
-            let wait = due.since(wall_clock()).duration();
+            let wait = due.since((self.wall)()).duration();
             if wait > Duration::ZERO {
                 // In pieces, since the wall clock may be set meanwhile.
                 sleep(wait.min(RETRY_MAX)).await;
                 continue;
             }
             if let Err(error) = self.renew().await {
-                let left = self.expires.borrow().since(wall_clock());
+                let left = self.expires.borrow().since((self.wall)());
                 tracing::error!(error, %left, "the certificate could not be renewed; it expires in");
                 let pause = (left.duration() / 16).clamp(RETRY_MIN, RETRY_MAX);
                 sleep(pause).await;
@@ -95,32 +133,22 @@ impl CertificateKeeper {
         }
     }
 
-    async fn renew(&self) -> Result<(), String> {
+    pub(super) async fn renew(&self) -> Result<(), String> {
         let mut credential = self.credential.lock().await;
         let renewed = match &self.renewal {
-            Renewal::Own(authority) => {
+            Renewal::Own(ring) => {
                 let facts = credential.facts();
                 let (node, role) = (facts.name.node, facts.role);
-                authority
-                    .issue(node, role, CERTIFICATE_LIFE, wall_clock())
+                ring.present()
+                    .issue(node, role, CERTIFICATE_LIFE, (self.wall)())
+                    .and_then(|renewed| renewed.trusting(&credential.authorities()))
                     .map_err(|error| error.to_string())?
             }
-            Renewal::Voters(client) => {
-                let renewed = ask_voters(client, &credential).await?;
-                // On the disk first: a node that starts again must not come with an older one than its peers know.
-                renewed
-                    .write(&self.file)
-                    .map_err(|error| error.to_string())?;
-                renewed
-            }
+            Renewal::Voters(client) => ask_voters(client, &credential, (self.wall)()).await?,
         };
-        self.link
-            .renew(&renewed)
-            .map_err(|error| error.to_string())?;
-        self.expires.send_replace(renewed.expires());
-        let lasts = renewed.expires().since(wall_clock());
+        let lasts = renewed.expires().since((self.wall)());
+        self.use_from_now_on(&mut credential, renewed)?;
         tracing::info!(%lasts, "the certificate was renewed");
-        *credential = renewed;
         Ok(())
     }
 
@@ -139,11 +167,16 @@ impl CertificateKeeper {
 
     async fn answer(&self) -> Result<String, AnswerError> {
         let credential = self.credential.lock().await;
-        let (facts, now) = (*credential.facts(), wall_clock());
+        let (facts, now) = (*credential.facts(), (self.wall)());
         let answer = CertificateAnswer {
             cluster: facts.name.cluster,
             role: facts.role,
             authority: credential.authority(),
+            trusted: credential
+                .authorities()
+                .iter()
+                .map(|one| BlobHash::of(one))
+                .collect(),
             key: facts.key,
             issued: facts.begins,
             renews: credential.renewal(),
@@ -156,14 +189,18 @@ impl CertificateKeeper {
     }
 }
 
-async fn ask_voters(client: &Client, held: &NodeCredential) -> Result<NodeCredential, String> {
+async fn ask_voters(
+    client: &Client,
+    held: &NodeCredential,
+    now: Millis,
+) -> Result<NodeCredential, String> {
     let request = held.renewal_request().map_err(|error| error.to_string())?;
     match client
         .ask_any(Request::Renew { request }, RENEWAL_MAX)
         .await
     {
         Ok(Response::Renewed { certificate }) => held
-            .renewed(&certificate, wall_clock())
+            .renewed(&certificate, now)
             .map_err(|error| error.to_string()),
         Ok(other) => Err(format!("unexpected answer {other:?}")),
         Err(CallFailure::Refused(refusal)) => Err(refusal.to_string()),
@@ -196,5 +233,160 @@ impl CertificateDesk for CertificateKeeper {
                 .map_err(AnswerError::Unavailable)?;
             self.answer().await
         })
+    }
+
+    fn rotate(&self) -> BoxFuture<'_, Result<String, AnswerError>> {
+        Box::pin(async move {
+            let trusted: Vec<_> = {
+                let credential = self.credential.lock().await;
+                let authorities = credential.authorities();
+                authorities.iter().map(|one| BlobHash::of(one)).collect()
+            };
+            self.begin(&trusted)
+                .await
+                .map_err(AnswerError::Unavailable)?;
+            self.answer().await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::Mutex as StdMutex;
+
+    use riftmesh_base::{ClusterId, Role};
+    use riftmesh_transport::link::{Link, SharedLink, Target};
+    use riftmesh_transport::{ClusterAuthority, QuicSettings};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::client::VoterDirectory;
+
+    const NODE: NodeId = NodeId(7);
+
+    /// Nobody is there to be asked; notes when somebody wanted to.
+    #[derive(Clone, Default)]
+    struct Nobody(Arc<StdMutex<Vec<Instant>>>);
+
+    impl VoterDirectory for Nobody {
+        fn voters(&self) -> Vec<Target> {
+            self.0.lock().unwrap().push(Instant::now());
+            Vec::new()
+        }
+    }
+
+    struct World {
+        folder: tempfile::TempDir,
+        link: Arc<QuicLink>,
+        keeper: Arc<CertificateKeeper>,
+        asked: Nobody,
+        began: Instant,
+        /// Wall-clock time then.
+        wall: Millis,
+    }
+
+    impl World {
+        /// A node that certifies itself, or one that has to ask voters. The wall clock goes with tokio's.
+        fn new(own: bool) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let (began, wall) = (Instant::now(), wall_clock());
+            let authority = ClusterAuthority::create(ClusterId([1; 16]), wall).unwrap();
+            let credential = authority
+                .issue(NODE, Role::Worker, CERTIFICATE_LIFE, wall)
+                .unwrap();
+            let listen: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
+            let link = QuicLink::bind(listen, &credential, QuicSettings::default()).unwrap();
+            let ring = AuthorityRing::open(authority, folder.path(), None).unwrap();
+            let identity = Identity {
+                credential,
+                authority: own.then_some(ring),
+                file: folder.path().join("node.credential"),
+            };
+            let asked = Nobody::default();
+            let shared: SharedLink = Arc::clone(&link) as SharedLink;
+            let client = Client::new(shared, Arc::new(asked.clone()), None, 1);
+            let clock = Box::new(move || wall + Millis::from(began.elapsed()));
+            let keeper = CertificateKeeper::with_clock(
+                "n".to_owned(),
+                identity,
+                Arc::clone(&link),
+                Arc::new(client),
+                clock,
+            );
+            Self {
+                folder,
+                link,
+                keeper: Arc::new(keeper),
+                asked,
+                began,
+                wall,
+            }
+        }
+
+        async fn due(&self) -> Millis {
+            self.keeper
+                .credential
+                .lock()
+                .await
+                .renewal()
+                .since(self.wall)
+        }
+    }
+
+    /// A certificate is replaced when half of its life is over, again and again, and what replaces it is on the disk.
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_is_renewed_at_half_of_its_life() {
+        let world = World::new(true);
+        let mut expires = world.keeper.expires();
+        tokio::spawn(Arc::clone(&world.keeper).run());
+        for _ in 0..3 {
+            let (due, before) = (world.due().await, *expires.borrow());
+            expires.changed().await.unwrap();
+            let now = Millis::from(world.began.elapsed());
+            assert!(now >= due, "{now} is before {due}");
+            assert!(
+                now < due + Millis::from_secs(2),
+                "{now} is long after {due}"
+            );
+            let gained = expires.borrow().since(before);
+            assert!(
+                Millis(3 * gained.0) > CERTIFICATE_LIFE,
+                "only {gained} more"
+            );
+            let file = world.folder.path().join("node.credential");
+            let kept = NodeCredential::read(&file, world.wall + now).unwrap();
+            assert_eq!(kept.expires(), *expires.borrow());
+        }
+        world.link.close().await;
+    }
+
+    /// A renewal that fails is tried again, more and more often as the end comes nearer, and never without a pause.
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_fails_is_tried_again() {
+        let world = World::new(false);
+        let due = world.due().await;
+        let running = tokio::spawn(Arc::clone(&world.keeper).run());
+        tokio::time::sleep((CERTIFICATE_LIFE + Millis::from_secs(60)).duration()).await;
+        running.abort();
+        let asked = world.asked.0.lock().unwrap();
+        let asked: Vec<_> = asked
+            .iter()
+            .map(|at| Millis::from(*at - world.began))
+            .collect();
+        assert!(asked[0] >= due && asked[0] < due + Millis::from_secs(2));
+        let hour = Millis::from(RETRY_MAX);
+        let early = asked.iter().filter(|at| **at < due + Millis(5 * hour.0));
+        let late = asked.iter().filter(|at| **at + hour >= CERTIFICATE_LIFE);
+        let (early, late) = (early.count() / 5, late.count());
+        assert!(
+            late > early,
+            "{late} in the last hour, {early} in an early one"
+        );
+        let last = asked.last().unwrap();
+        assert!(
+            *last + Millis::from_secs(20) >= CERTIFICATE_LIFE,
+            "it gave up at {last}"
+        );
     }
 }

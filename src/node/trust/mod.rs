@@ -4,10 +4,14 @@ mod issuer;
 mod join;
 mod keeper;
 mod permits;
+mod ring;
+mod rotation;
 mod watch;
 
 pub use issuer::Issuer;
 pub use join::obtain;
 pub use keeper::CertificateKeeper;
 pub use permits::permit;
+pub use ring::AuthorityRing;
+pub use rotation::{follow_asked, follow_own, news};
 pub use watch::{follow_state, follow_voters};

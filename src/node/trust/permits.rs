@@ -3,6 +3,8 @@
 
 use riftmesh_base::{NodeId, Role, SessionId};
 use riftmesh_statemachine::command::Body;
+use riftmesh_statemachine::rotation::RotationVerb;
+use riftmesh_statemachine::trust::TrustVerb;
 
 use crate::client::Caller;
 use crate::protocol::Request;
@@ -33,8 +35,12 @@ pub fn permit(
         | Request::Introduce
         | Request::Level
         | Request::Renew { .. }
-        | Request::Revoked => true,
-        Request::Members { .. } => false,
+        | Request::Revoked
+        | Request::Authorities
+        // Of itself: the report names nobody.
+        | Request::Report { .. }
+        | Request::Reports => true,
+        Request::Members { .. } | Request::AuthorityKey { .. } => false,
     };
     if allowed {
         return Ok(());
@@ -44,6 +50,9 @@ pub fn permit(
             "worker {worker} may not order `{}`; ask a voter's machine",
             command.body
         ),
+        Request::AuthorityKey { .. } => {
+            format!("worker {worker} may not hold the cluster's authority")
+        }
         Request::Members { .. } => {
             format!("worker {worker} may not change the voters; ask a voter's machine")
         }
@@ -70,6 +79,8 @@ fn may_propose(worker: NodeId, body: &Body, owner: &impl Fn(SessionId) -> Option
         Body::ExpireSession { session, .. } | Body::Claim { session, .. } => {
             is_own(worker, *session, owner)
         }
+        // Of itself, that it follows the others to another authority.
+        Body::Trust(TrustVerb::Rotate(RotationVerb::Adopt { node, .. })) => *node == worker,
         // Of jobs they hold: the token decides.
         Body::Progress { .. }
         | Body::Complete { .. }
@@ -91,6 +102,7 @@ fn may_propose(worker: NodeId, body: &Body, owner: &impl Fn(SessionId) -> Option
         Body::FoundCluster { .. }
         | Body::ForgetNode { .. }
         | Body::DrainNode { .. }
+        | Body::DrainWithin { .. }
         | Body::RegisterModel { .. }
         | Body::ReportMatch { .. }
         | Body::Tick
@@ -104,7 +116,8 @@ mod tests {
     use riftmesh_base::{BlobHash, JoinTokenId, Millis};
     use riftmesh_statemachine::command::Command;
     use riftmesh_statemachine::roster::NodeRecord;
-    use riftmesh_statemachine::trust::{NewToken, TrustVerb};
+    use riftmesh_statemachine::rotation::RotationPhase;
+    use riftmesh_statemachine::trust::NewToken;
     use riftmesh_transport::Peer;
 
     use super::*;
@@ -130,6 +143,23 @@ mod tests {
         })
     }
 
+    /// The authority's key goes from voter to voter and to nobody else.
+    #[test]
+    fn workers_never_get_the_authority() {
+        let asked = |role| {
+            let caller = Caller::Peer(Peer {
+                node: WORKER,
+                role,
+                address: ([10, 0, 0, 5], 7700).into(),
+            });
+            let authority = BlobHash([1; 32]);
+            permit(&caller, &Request::AuthorityKey { authority }, |_| None)
+        };
+        let refused = asked(Role::Worker).unwrap_err();
+        assert!(refused.contains("may not hold"), "{refused}");
+        assert_eq!(asked(Role::Voter), Ok(()));
+    }
+
     /// A rented machine cannot make itself a voter, speak for another one, or let anybody in; a voter can.
     #[test]
     fn workers_decide_nothing_about_trust() {
@@ -151,6 +181,15 @@ mod tests {
             kinds: Vec::new(),
             jobs_max: 1,
         };
+        let adopt = |node| {
+            let step = RotationPhase::Trusting;
+            let (node, authority) = (NodeId(node), BlobHash([1; 32]));
+            Body::Trust(TrustVerb::Rotate(RotationVerb::Adopt {
+                node,
+                authority,
+                step,
+            }))
+        };
         let denied = [
             record(WORKER, Role::Voter),
             record(NodeId(6), Role::Worker),
@@ -159,19 +198,25 @@ mod tests {
                 node: WORKER,
                 drain: false,
             },
+            Body::DrainWithin {
+                node: WORKER,
+                grace: Millis(0),
+            },
             Body::UpgradeTo {
                 level: 2,
                 advertised: Vec::new(),
             },
             Body::Trust(TrustVerb::CreateToken(token)),
             Body::Trust(revoke),
+            Body::Trust(TrustVerb::Rotate(RotationVerb::Abort)),
+            adopt(6),
             claim(6),
         ];
         for body in denied {
             assert!(asked_by(Role::Worker, body.clone()).is_err(), "{body}");
             assert_eq!(asked_by(Role::Voter, body), Ok(()));
         }
-        for body in [record(WORKER, Role::Worker), claim(5)] {
+        for body in [record(WORKER, Role::Worker), adopt(5), claim(5)] {
             assert_eq!(asked_by(Role::Worker, body), Ok(()));
         }
     }

@@ -15,9 +15,9 @@ use crate::client::{Client, deadlines};
 use crate::protocol::{Request, Response};
 
 /// A voter looks this often.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A worker asks this often.
-const ASK_EVERY: Duration = Duration::from_secs(15);
+pub(super) const ASK_EVERY: Duration = Duration::from_secs(15);
 
 /// Reads the revocations in a voter's state until the node stops.
 pub async fn follow_state(raft: RaftNode, link: Arc<QuicLink>, stopping: watch::Receiver<bool>) {
@@ -49,7 +49,11 @@ pub async fn follow_voters(client: Client, link: Arc<QuicLink>, stopping: watch:
     .await;
 }
 
-async fn until_stopped(mut stopping: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+/// Works until the node stops.
+pub(super) async fn until_stopped(
+    mut stopping: watch::Receiver<bool>,
+    work: impl Future<Output = ()>,
+) {
     tokio::select! {
         () = work => {}
         // The sender ends with the node.

@@ -72,6 +72,18 @@ impl State {
                 found.push(Violation::RevokedSession(revocation.node));
             }
         }
+        let roster = &self.nodes.roster;
+        for node in self.authorities.reports() {
+            if !roster.contains_key(&node) && !self.trust.is_certified(node) {
+                found.push(Violation::Adoption(node));
+            }
+        }
+        for (node, until) in self.drains.nodes() {
+            let draining = roster.get(&node).is_some_and(|entry| entry.draining);
+            if !draining || until <= self.head.now {
+                found.push(Violation::Drain(node));
+            }
+        }
     }
 
     /// Sizes of the tables whose caps are constants.

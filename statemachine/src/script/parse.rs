@@ -345,6 +345,18 @@ fn parse_registry(verb: &str, words: &mut Words<'_>) -> Result<Option<Body>, Str
     }))
 }
 
+fn parse_drain(drain: bool, words: &mut Words<'_>) -> Result<Body, String> {
+    let node = words.node()?;
+    Ok(match words.setting() {
+        Some(("within", grace)) if drain => Body::DrainWithin {
+            node,
+            grace: parse_time(grace)?,
+        },
+        Some((name, value)) => return Err(format!("a drain has no `{name}={value}`")),
+        None => Body::DrainNode { node, drain },
+    })
+}
+
 /// One command.
 pub(super) fn parse_body(words: &mut Words<'_>) -> Result<Body, String> {
     let verb = words.next("a verb")?;
@@ -366,10 +378,7 @@ pub(super) fn parse_body(words: &mut Words<'_>) -> Result<Body, String> {
         },
         "tick" => Body::Tick,
         "admit" => parse_admit(words)?,
-        "drain" | "undrain" => Body::DrainNode {
-            node: words.node()?,
-            drain: verb == "drain",
-        },
+        "drain" | "undrain" => parse_drain(verb == "drain", words)?,
         "forget" => Body::ForgetNode {
             node: words.node()?,
         },

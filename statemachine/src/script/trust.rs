@@ -3,6 +3,7 @@
 use riftmesh_base::{BlobHash, JoinTokenId, Millis, Role};
 
 use crate::command::Body;
+use crate::rotation::{AuthorityChange, RotationPhase, RotationVerb};
 use crate::state::State;
 use crate::trust::{NewToken, Spend, TrustVerb};
 
@@ -50,8 +51,38 @@ pub(super) fn parse_trust(verb: &str, words: &mut Words<'_>) -> Result<Option<Bo
                 at: values.wall,
             }
         }
+        "authority" => {
+            let (present, next) = (certificate(words)?, certificate(words)?);
+            let at = Values::read(words)?.wall;
+            TrustVerb::Rotate(RotationVerb::Begin(AuthorityChange { present, next, at }))
+        }
+        "adopt" => TrustVerb::Rotate(RotationVerb::Adopt {
+            node: words.node()?,
+            authority: BlobHash::of(&certificate(words)?),
+            step: phase(words)?,
+        }),
+        "advance" | "force" => {
+            let (phase, at) = (phase(words)?, Values::read(words)?.wall);
+            let force = verb == "force";
+            TrustVerb::Rotate(RotationVerb::Advance { phase, force, at })
+        }
+        "abort" => TrustVerb::Rotate(RotationVerb::Abort),
         _ => return Ok(None),
     })))
+}
+
+/// Stands for the certificate of an authority, which the state does not look into.
+fn certificate(words: &mut Words<'_>) -> Result<Vec<u8>, String> {
+    let number: u8 = words.parse("the number of an authority")?;
+    Ok(vec![number; 3])
+}
+
+fn phase(words: &mut Words<'_>) -> Result<RotationPhase, String> {
+    match words.next("a phase")? {
+        "trusting" => Ok(RotationPhase::Trusting),
+        "renewing" => Ok(RotationPhase::Renewing),
+        other => Err(format!("`{other}` is no phase of a rotation")),
+    }
 }
 
 fn token(words: &mut Words<'_>) -> Result<JoinTokenId, String> {
@@ -113,5 +144,15 @@ pub(super) fn show(state: &State) -> Vec<String> {
     let revoked = state
         .revocations()
         .map(|known| format!("{} is trusted no more: {}", known.node, known.reason));
-    tokens.chain(certificates).chain(revoked).collect()
+    let rotation = state.rotation(Millis(0)).map(|rotation| {
+        let (next, phase) = (rotation.next.fingerprint.short(), rotation.phase);
+        let (done, awaited) = (rotation.done.len(), rotation.awaited.len());
+        format!("rotation to {next}: {phase}, {done} done, {awaited} awaited")
+    });
+    let authorities = state.authorities().into_iter().map(|known| {
+        let name = known.fingerprint.short();
+        format!("authority {name} is trusted")
+    });
+    let rest = revoked.chain(authorities).chain(rotation);
+    tokens.chain(certificates).chain(rest).collect()
 }

@@ -50,6 +50,10 @@ pub enum Action {
         node: u64,
         drain: bool,
     },
+    DrainWithin {
+        node: u64,
+        grace: u64,
+    },
     Open {
         node: u64,
         generation: u64,
@@ -232,6 +236,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => nodes.clone().prop_map(|node| Action::Admit { node }),
         1 => nodes.clone().prop_map(|node| Action::Forget { node }),
         1 => (nodes.clone(), prop::bool::weighted(0.4)).prop_map(|(node, drain)| Action::Drain { node, drain }),
+        1 => (nodes.clone(), 0u64..40_000).prop_map(|(node, grace)| Action::DrainWithin { node, grace }),
         3 => (nodes, 0u64..3, 0u16..6, any::<bool>(), prop::option::of(0u32..40))
             .prop_map(|(node, generation, slots, cuda, more)| Action::Open { node, generation, slots, cuda, more }),
         2 => (1u8..3, prop::option::weighted(0.6, share())).prop_map(|(tenant, share)| Action::Share { tenant, share }),
@@ -462,6 +467,10 @@ pub fn body(action: &Action, reference: &Reference) -> Body {
         Action::Drain { node, drain } => Body::DrainNode {
             node: NodeId(node),
             drain,
+        },
+        Action::DrainWithin { node, grace } => Body::DrainWithin {
+            node: NodeId(node),
+            grace: Millis(grace),
         },
         Action::Open {
             node,

@@ -10,6 +10,7 @@ mod claims;
 mod generate;
 mod models;
 mod reference;
+mod rotation;
 mod services;
 mod trust;
 
@@ -140,6 +141,7 @@ fn compare(state: &State, reference: &Reference) {
             .map(|job| job.until)
             .chain(locks.map(|lock| lock.until))
             .chain(cancelling.map(|job| job.until))
+            .chain(reference.nodes.values().filter_map(|node| node.drained_by))
             .min()
     );
     compare_services(state, &reference.services);

@@ -73,6 +73,8 @@ pub struct PlainModel {
 pub struct PlainNode {
     generation: u64,
     pub draining: bool,
+    /// When what it holds is taken back.
+    pub drained_by: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -129,6 +131,7 @@ impl Reference {
             }
         }
         self.end_cancellations();
+        self.end_drains();
     }
 
     /// From level 2 on: jobs that were cancelled a minute ago and are held still.
@@ -200,15 +203,14 @@ impl Reference {
                 let new = PlainNode {
                     generation: 0,
                     draining: false,
+                    drained_by: None,
                 };
                 self.nodes.entry(record.id).or_insert(new);
                 Ok(Answer::Done)
             }
             Body::ForgetNode { node } => self.forget(*node),
-            Body::DrainNode { node, drain } => {
-                self.nodes.get_mut(node).ok_or("unknown")?.draining = *drain;
-                Ok(Answer::Done)
-            }
+            Body::DrainNode { node, drain } => self.drain(*node, *drain, None),
+            Body::DrainWithin { node, grace } => self.drain(*node, true, Some(grace.0)),
             Body::OpenSession {
                 node,
                 generation,

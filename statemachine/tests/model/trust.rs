@@ -8,6 +8,7 @@ use riftmesh_statemachine::State;
 use riftmesh_statemachine::trust::{NewToken, Spend, TrustVerb};
 
 use crate::reference::Answer;
+use crate::rotation::{PlainRotation, rotation_verb};
 
 #[derive(Debug)]
 pub struct PlainToken {
@@ -23,6 +24,7 @@ pub struct PlainTrust {
     /// The key under which each node is known.
     keys: BTreeMap<NodeId, BlobHash>,
     pub revoked: BTreeSet<NodeId>,
+    pub rotation: PlainRotation,
 }
 
 impl PlainTrust {
@@ -60,6 +62,12 @@ impl PlainTrust {
                 }
             }
             TrustVerb::RevokeCertificate { .. } => return None,
+            TrustVerb::Rotate(verb) => {
+                let known: BTreeSet<_> = roster.iter().chain(self.keys.keys()).copied().collect();
+                let expected = known.difference(&self.revoked).copied().collect();
+                let voter = roster.get(&NodeId(1)).copied();
+                self.rotation.run(verb, &known, &expected, voter)
+            }
         })
     }
 
@@ -98,6 +106,10 @@ impl PlainTrust {
     }
 
     pub fn compare(&self, state: &State) {
+        let roster = state.roster().into_iter().map(|row| row.node.record.id);
+        let known: BTreeSet<_> = roster.chain(self.keys.keys().copied()).collect();
+        let expected = known.difference(&self.revoked).copied().collect();
+        self.rotation.compare(state, &expected);
         let views = state.join_tokens();
         assert_eq!(views.len(), self.tokens.len());
         for view in views {
@@ -138,5 +150,6 @@ pub fn trust_verb() -> impl Strategy<Value = TrustVerb> {
             let reason = "stolen".to_owned();
             TrustVerb::RevokeCertificate { node, reason, at }
         }),
+        8 => rotation_verb().prop_map(TrustVerb::Rotate),
     ]
 }

@@ -2,7 +2,7 @@
 //! a TLS configuration of their own, so that the one for nodes needs no exception; the mark decides nothing else.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use quinn::{
 };
 use rand::RngExt;
 use riftmesh_base::limits::JOIN_BYTES_MAX;
-use riftmesh_base::{BlobHash, ClusterId, Role};
+use riftmesh_base::{BlobHash, ClusterId};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -37,21 +37,30 @@ const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// A node's door.
 pub(super) struct Door {
     config: Mutex<Arc<ServerConfig>>,
+    /// What is shown to strangers who trust another authority than that of the node's own certificate.
+    others: Mutex<Vec<NodeCredential>>,
     places: Semaphore,
 }
 
 impl Door {
     pub(super) fn new(credential: &NodeCredential) -> Result<Self, CredentialError> {
         Ok(Self {
-            config: Mutex::new(server(credential)?),
+            config: Mutex::new(server(&[credential])?),
+            others: Mutex::default(),
             places: Semaphore::new(STRANGERS_MAX),
         })
     }
 
     pub(super) fn renew(&self, credential: &NodeCredential) -> Result<(), CredentialError> {
-        let config = server(credential)?;
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        let others = lock(&self.others);
+        let all: Vec<_> = std::iter::once(credential).chain(others.iter()).collect();
+        *lock(&self.config) = server(&all)?;
         Ok(())
+    }
+
+    /// Shows these, too, the next time that [`Door::renew`] is called.
+    pub(super) fn replace_others(&self, others: Vec<NodeCredential>) {
+        *lock(&self.others) = others;
     }
 
     pub(super) fn is_meant_by(incoming: &Incoming) -> bool {
@@ -65,7 +74,7 @@ impl Door {
             tracing::warn!(%from, "a stranger was sent away: too many at the door");
             return incoming.refuse();
         };
-        let config = Arc::clone(&self.config.lock().unwrap_or_else(PoisonError::into_inner));
+        let config = Arc::clone(&lock(&self.config));
         let handshake = async { incoming.accept_with(config)?.await };
         let connection = match timeout(PATIENCE, handshake).await {
             Ok(Ok(connection)) => connection,
@@ -81,6 +90,10 @@ impl Door {
         }
         connection.close(CLOSED, b"goodbye");
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn listen(
@@ -130,11 +143,10 @@ pub async fn knock(
     };
     let unreachable = |reason: String| CallError::Unreachable { target: to, reason };
     let endpoint = stranger(address).map_err(|error| unreachable(error.to_string()))?;
-    let config = client(authority).map_err(|error| unreachable(error.to_string()))?;
+    let config = client(authority, cluster).map_err(|error| unreachable(error.to_string()))?;
     let asked = async {
-        let voter = NodeName::any_with_role(Role::Voter, cluster);
         let connection = endpoint
-            .connect_with(config, address, &voter)
+            .connect_with(config, address, &NodeName::door(authority, cluster))
             .map_err(|error| unreachable(error.to_string()))?
             .await
             .map_err(|error| blame_door(&error).blame(to))?;
@@ -188,8 +200,8 @@ fn stranger(address: SocketAddr) -> std::io::Result<Endpoint> {
     Endpoint::new(config, None, socket, Arc::new(TokioRuntime))
 }
 
-fn client(authority: BlobHash) -> Result<ClientConfig, CredentialError> {
-    let crypto = QuicClientConfig::try_from(tls::stranger(authority)?)
+fn client(authority: BlobHash, cluster: ClusterId) -> Result<ClientConfig, CredentialError> {
+    let crypto = QuicClientConfig::try_from(tls::stranger(authority, cluster)?)
         .map_err(|e| CredentialError::Crypto(e.to_string()))?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(transport());
@@ -205,8 +217,8 @@ pub(super) fn marked_id() -> ConnectionId {
     ConnectionId::new(&id)
 }
 
-fn server(credential: &NodeCredential) -> Result<Arc<ServerConfig>, CredentialError> {
-    let crypto = QuicServerConfig::try_from(tls::door(credential)?)
+fn server(credentials: &[&NodeCredential]) -> Result<Arc<ServerConfig>, CredentialError> {
+    let crypto = QuicServerConfig::try_from(tls::door(credentials)?)
         .map_err(|e| CredentialError::Crypto(e.to_string()))?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(transport());

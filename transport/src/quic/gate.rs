@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quinn::{Connection, ConnectionError};
 use riftmesh_base::time::wall_clock;
-use riftmesh_base::{ClusterId, NodeId};
+use riftmesh_base::{BlobHash, ClusterId, NodeId};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
@@ -29,13 +29,16 @@ pub(super) struct Reason {
 pub(super) struct Gate {
     cluster: ClusterId,
     revoked: watch::Sender<Revoked>,
+    /// Keys of the authorities that are trusted.
+    trusted: watch::Sender<BTreeSet<BlobHash>>,
     pub(super) refusals: Refusals,
 }
 
 impl Gate {
-    pub(super) fn new(cluster: ClusterId) -> Self {
+    pub(super) fn new(cluster: ClusterId, trusted: BTreeSet<BlobHash>) -> Self {
         Self {
             cluster,
+            trusted: watch::Sender::new(trusted),
             revoked: watch::Sender::new(Revoked::default()),
             refusals: Refusals::default(),
         }
@@ -50,6 +53,20 @@ impl Gate {
             }
             changed
         })
+    }
+
+    /// Trusts these authorities from now on; false if they were the ones before.
+    pub(super) fn trust(&self, trusted: BTreeSet<BlobHash>) -> bool {
+        self.trusted.send_if_modified(|known| {
+            let changed = *known != trusted;
+            *known = trusted;
+            changed
+        })
+    }
+
+    /// Whether the authority that issued a certificate is trusted still. The handshake has checked that it was then.
+    pub(super) fn is_trusted(&self, facts: &CertificateFacts) -> bool {
+        is_of(facts, &self.trusted.borrow())
     }
 
     pub(super) fn is_revoked(&self, node: NodeId) -> bool {
@@ -93,10 +110,10 @@ impl Gate {
         }
     }
 
-    /// Ends when `facts` stop being good for a connection: the certificate runs out or is revoked.
+    /// Ends when `facts` stop being good for a connection: the certificate runs out, or it or its authority is revoked.
     pub(super) async fn end_of(&self, facts: &CertificateFacts) -> Reason {
         let name = facts.name;
-        let mut revoked = self.revoked.subscribe();
+        let (mut revoked, mut trusted) = (self.revoked.subscribe(), self.trusted.subscribe());
         let left: Duration = facts.expires.since(wall_clock()).duration();
         tokio::select! {
             // The sender lives in `self`, so waiting cannot fail.
@@ -104,12 +121,20 @@ impl Gate {
                 word: "revoked",
                 text: format!("the certificate of {name} was revoked"),
             },
+            _ = trusted.wait_for(|trusted| !is_of(facts, trusted)) => Reason {
+                word: "authority-retired",
+                text: format!("the certificate of {name} is of an authority that was replaced"),
+            },
             () = tokio::time::sleep(left) => Reason {
                 word: "expired",
                 text: format!("the certificate of {name} has expired"),
             },
         }
     }
+}
+
+fn is_of(facts: &CertificateFacts, trusted: &BTreeSet<BlobHash>) -> bool {
+    facts.issuer.is_none_or(|issuer| trusted.contains(&issuer))
 }
 
 fn shown(connection: &Connection) -> Result<CertificateFacts, Reason> {

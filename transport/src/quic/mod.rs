@@ -129,7 +129,7 @@ impl QuicLink {
             Arc::new(TokioRuntime),
         )
         .map_err(failed)?;
-        let gate = Arc::new(Gate::new(credential.cluster()));
+        let gate = Arc::new(Gate::new(credential.cluster(), credential.trusted_keys()?));
         let pool = Arc::new(Pool::new(
             endpoint.clone(),
             credential.cluster(),
@@ -161,11 +161,13 @@ impl QuicLink {
         self.node
     }
 
-    /// Uses a renewed credential for connections from now on; standing ones go on.
+    /// Uses a renewed credential for connections from now on; standing ones go on, unless it does not trust the authority
+    /// of the other side's certificate any more.
     ///
     /// # Errors
     /// [`CredentialError::WrongCluster`] when it is another node's or another cluster's; nothing changes then.
     pub fn renew(&self, credential: &NodeCredential) -> Result<(), CredentialError> {
+        let trusted = credential.trusted_keys()?;
         if (credential.node(), credential.cluster()) != (self.node, self.cluster) {
             let name = credential.facts.name.to_string();
             return Err(CredentialError::WrongCluster(name));
@@ -175,13 +177,30 @@ impl QuicLink {
         self.door.renew(credential)?;
         self.endpoint.set_server_config(Some(server));
         self.pool.replace_config(client);
+        if self.gate.trust(trusted) {
+            self.pool.drop_unwelcome();
+        }
         Ok(())
+    }
+
+    /// Like [`QuicLink::renew`]; strangers who trust another authority than that of `credential` are shown the one of
+    /// `others` that is of theirs.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn renew_with_others(
+        &self,
+        credential: &NodeCredential,
+        others: Vec<NodeCredential>,
+    ) -> Result<(), CredentialError> {
+        self.door.replace_others(others);
+        self.renew(credential)
     }
 
     /// Turns away nodes whose certificates were revoked: exactly these from now on. Their connections are closed.
     pub fn revoke(&self, nodes: BTreeSet<NodeId>) {
         if self.gate.revoke(nodes) {
-            self.pool.drop_revoked();
+            self.pool.drop_unwelcome();
         }
     }
 
@@ -198,6 +217,11 @@ impl QuicLink {
     /// What this node did as a relay for others.
     pub fn relay_counts(&self) -> RelayCounts {
         self.board.counts()
+    }
+
+    /// How long a packet takes to each node that this one has dialled, and back, as its connection measures it.
+    pub fn round_trips(&self) -> BTreeMap<NodeId, Duration> {
+        self.pool.round_trips()
     }
 
     fn server(&self, handler: Arc<dyn Handler>) -> Arc<Server> {

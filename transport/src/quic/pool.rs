@@ -1,6 +1,6 @@
 //! The connections this node has dialled, one per peer address and purpose.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -160,16 +160,34 @@ impl Pool {
         *lock(&self.config) = config;
     }
 
-    /// Closes the connections to nodes that are no longer welcome.
-    pub(super) fn drop_revoked(&self) {
+    /// How far the nodes are to which there are connections; of several to a node the shortest counts.
+    pub(super) fn round_trips(&self) -> BTreeMap<NodeId, Duration> {
+        let mut shortest = BTreeMap::new();
+        for entry in lock(&self.entries)
+            .values()
+            .filter(|entry| entry.is_usable())
+        {
+            if let Some(Ok(dialled)) = entry.dial.peek() {
+                let rtt = dialled.connection.rtt();
+                let known = shortest.entry(dialled.node()).or_insert(rtt);
+                *known = rtt.min(*known);
+            }
+        }
+        shortest
+    }
+
+    /// Closes the connections to nodes that are no longer welcome, or were so with a certificate that is not any more.
+    pub(super) fn drop_unwelcome(&self) {
         lock(&self.entries).retain(|_, entry| {
             let dialled = entry.dial.peek().and_then(|result| result.as_ref().ok());
-            let revoked = dialled.filter(|dialled| self.gate.is_revoked(dialled.node()));
-            if let Some(dialled) = revoked {
+            let unwelcome = dialled.filter(|dialled| {
+                self.gate.is_revoked(dialled.node()) || !self.gate.is_trusted(&dialled.peer)
+            });
+            if let Some(dialled) = unwelcome {
                 let reason = format!("the certificate of {} was revoked", dialled.peer.name);
                 dialled.connection.close(STRANGER, reason.as_bytes());
             }
-            revoked.is_none()
+            unwelcome.is_none()
         });
     }
 
