@@ -10,7 +10,7 @@ use super::World;
 
 /// Somebody gave somebody up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
+pub struct DownVerdict {
     /// When.
     pub at: Millis,
     /// Who.
@@ -30,7 +30,7 @@ pub trait Field {
     /// Ends a member without a word.
     fn kill(&mut self, node: u64);
     /// The verdicts since the last call.
-    fn take_verdicts(&mut self) -> Vec<Verdict>;
+    fn take_verdicts(&mut self) -> Vec<DownVerdict>;
 }
 
 impl Field for World {
@@ -50,14 +50,14 @@ impl Field for World {
         Self::kill(self, node);
     }
 
-    fn take_verdicts(&mut self) -> Vec<Verdict> {
+    fn take_verdicts(&mut self) -> Vec<DownVerdict> {
         let events = std::mem::take(&mut self.events).into_iter();
         let verdicts = events.filter_map(|(at, by, event)| match event {
             MeshEvent::Changed {
                 node: about,
                 state: NodeState::Down,
                 ..
-            } => Some(Verdict { at, by, about }),
+            } => Some(DownVerdict { at, by, about }),
             _ => None,
         });
         verdicts.collect()

@@ -15,7 +15,7 @@ use rand::{RngExt, SeedableRng};
 use riftmesh_base::{Millis, NodeId};
 use serde::{Deserialize, Serialize};
 
-use super::lifeguard::{Field, Verdict};
+use super::lifeguard::{DownVerdict, Field};
 
 /// A life of a node. One that was given up returns under the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ pub struct PlainWorld {
     queue: BinaryHeap<Reverse<Event>>,
     order: u64,
     rng: StdRng,
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<DownVerdict>,
 }
 
 impl PlainWorld {
@@ -183,7 +183,7 @@ impl PlainWorld {
         }
         while let Some(notification) = runtime.to_notify() {
             if let OwnedNotification::MemberDown(life) = notification {
-                self.verdicts.push(Verdict {
+                self.verdicts.push(DownVerdict {
                     at: self.now,
                     by: NodeId(node),
                     about: NodeId(life.node),
@@ -222,7 +222,7 @@ impl Field for PlainWorld {
         self.dead.insert(node);
     }
 
-    fn take_verdicts(&mut self) -> Vec<Verdict> {
+    fn take_verdicts(&mut self) -> Vec<DownVerdict> {
         std::mem::take(&mut self.verdicts)
     }
 }
