@@ -144,7 +144,7 @@ fn rotate(args: &RotateArgs) -> Result<Exit, AskError> {
             let exit = say(&args.ask, &now);
             return Ok(if over { exit } else { Exit::Failed });
         }
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::park_timeout(LOOK_EVERY);
     }
 }
 

@@ -159,7 +159,7 @@ fn watch(
             }
             before = envelope.answer;
         }
-        std::thread::sleep(args.every);
+        std::thread::park_timeout(args.every);
         next = look(asker, &args.filter)
             .map_err(|error| talk(&format!("error: {error}")))
             .ok();

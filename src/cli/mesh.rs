@@ -166,7 +166,7 @@ fn ping(args: &PingArgs) -> Result<Exit, AskError> {
     let mut pings = Vec::new();
     for number in 1..=args.count {
         if number > 1 {
-            std::thread::sleep(args.interval);
+            std::thread::park_timeout(args.interval);
         }
         let ping = once()?.answer;
         if aloud {

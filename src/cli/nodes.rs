@@ -358,7 +358,7 @@ fn wait_until_idle(ask: &AskArgs, node: NodeId, end: Instant) -> Result<MemberAn
         if member.jobs == 0 || Instant::now() >= end {
             return Ok(member);
         }
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::park_timeout(LOOK_EVERY);
     }
 }
 

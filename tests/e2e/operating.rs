@@ -192,10 +192,7 @@ fn the_authority_is_replaced() {
     mesh.wait("work goes on", || holds_jobs(&mesh));
     // Each voter hears of the end within a second or so.
     mesh.wait("no voter trusts the old one", || {
-        mesh.voters
-            .iter()
-            .all(|voter| trusts_one(voter))
-            .then_some(())
+        mesh.voters.iter().all(trusts_one).then_some(())
     });
     let said = mesh.late.refused(&seeds, &["--join", &token]);
     assert!(said.contains("nobody there belongs to"), "{said}");
