@@ -28,6 +28,11 @@ pub const HOLDERS_MAX: usize = 64;
 /// A cancelled job's holder may take this long to answer, from level 2 on: time for a keep-alive to tell it, and for a
 /// process to be killed.
 pub const CANCEL_GRACE: Millis = Millis(60_000);
+/// A holder that is asked to give way may take this long to write a checkpoint and give the job back.
+pub const YIELD_GRACE: Millis = Millis(60_000);
+/// Urgent jobs looked at, of different needs, before it is clear that nobody is asked to give way for now. Bounds the
+/// time that takes.
+pub const YIELD_HEADS_MAX: usize = 16;
 /// Labels of a job or a worker.
 pub const LABELS_MAX: usize = 16;
 /// Bytes of a label or of a tenant's name.

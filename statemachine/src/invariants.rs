@@ -156,6 +156,15 @@ pub enum Violation {
     /// A node that is trusted no more has no session.
     #[error("node {0} was revoked and has a session")]
     RevokedSession(NodeId),
+    /// A checkpoint belongs to a job that is not over.
+    #[error("a checkpoint of {0}, which is over or unknown")]
+    Checkpoint(JobId),
+    /// A job that gives way is listed, and so is each that somebody holds.
+    #[error("the table of jobs that give way does not follow from the jobs")]
+    HoldIndex,
+    /// Who is asked to give way holds a job that does, under that token, and has time left.
+    #[error("{0} is asked for and not held by one who could give it back")]
+    Asked(JobId),
     /// Every map has a cap.
     #[error("{what}: {found} entries, at most {max} are allowed")]
     Bound {
@@ -183,6 +192,7 @@ impl State {
         self.check_locks(&mut found);
         self.check_settings(&mut found);
         self.check_trust(&mut found);
+        self.check_holds(&mut found);
         if !self.matches.is_consistent() {
             found.push(Violation::MatchIndex);
         }

@@ -165,6 +165,7 @@ impl State {
                     session: lease.session,
                     token: lease.token,
                 });
+                self.holds.withdraw(job);
                 self.queue.change(job, turn.now, |record| {
                     record.state = JobState::Cancelling(lease);
                 });

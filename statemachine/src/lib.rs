@@ -17,6 +17,8 @@ mod display;
 pub mod effect;
 mod elo_table;
 mod ends;
+pub mod hold;
+mod holds;
 pub mod invariants;
 pub mod job;
 mod jobs;

@@ -7,6 +7,7 @@ use riftmesh_base::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::hold::{Checkpoint, Yielding};
 use crate::job::{JobKind, JobPhase, JobRecord, Player};
 pub use crate::ledger::{LedgerTotals, SegmentEntry};
 use crate::lock::LockRecord;
@@ -248,15 +249,32 @@ impl State {
     }
 
     /// Cluster time at which something happens by itself: a delayed job becomes ready, a lock runs out, a cancelled job's
-    /// grace is over. So a leader with nothing else to propose knows when to propose a `Tick`.
+    /// grace is over, or that of a holder that was asked to give way. So a leader with nothing else to propose knows when
+    /// to propose a `Tick`.
     pub fn next_deadline(&self) -> Option<Millis> {
         let cancellation = self.queue.next_cancellation();
         let deadlines = [
             self.queue.next_deadline(),
             self.locks.next_deadline(),
             cancellation.filter(|_| self.has_cancel_grace()),
+            self.yield_deadline(),
         ];
         deadlines.into_iter().flatten().min()
+    }
+
+    /// From where the next attempt at a job goes on, while the job is not over.
+    pub fn checkpoint(&self, job: JobId) -> Option<&Checkpoint> {
+        self.holds.checkpoint(job)
+    }
+
+    /// Whether a job gives way to a more urgent one.
+    pub fn yields(&self, job: JobId) -> bool {
+        self.holds.yields(job)
+    }
+
+    /// The holder that is asked to give way, if one is.
+    pub fn yielding(&self) -> Option<&Yielding> {
+        self.holds.asked()
     }
 
     /// Locks that are held, in the order of their names.
@@ -460,7 +478,7 @@ impl State {
         known.flat_map(|known| known.ledger.segments().rev())
     }
 
-    /// Nodes known to have a segment or the weights of a model.
+    /// Nodes known to have a segment, the weights of a model, or a checkpoint.
     pub fn holders(&self, blob: BlobHash) -> Vec<NodeId> {
         let mut holders = Vec::new();
         for configuration in self.configurations.values() {
@@ -472,6 +490,9 @@ impl State {
             let both = segment.into_iter().chain(model).flatten();
             both.for_each(|node| crate::ledger::add_holder(&mut holders, *node));
         }
+        let checkpoints = self.holds.checkpoints().values();
+        let of_blob = checkpoints.filter(|checkpoint| checkpoint.blob == blob);
+        of_blob.for_each(|known| crate::ledger::add_holder(&mut holders, known.holder));
         holders
     }
 

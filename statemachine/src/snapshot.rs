@@ -18,10 +18,10 @@ use older::{NodesV1, QueueV1};
 
 const MAGIC: [u8; 4] = *b"RMst";
 /// Rises with the meaning or the bytes of a section. A build that knows several reads the older ones too.
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 /// In the order they follow each other, each with the first version that has it. An older image lacks the later ones,
 /// and what they would hold is empty: nothing that was known then could have filled them.
-const SECTIONS: [(&str, u16); 11] = [
+const SECTIONS: [(&str, u16); 12] = [
     ("head", 1),
     ("clients", 1),
     ("nodes", 1),
@@ -33,6 +33,7 @@ const SECTIONS: [(&str, u16); 11] = [
     ("tenants", 3),
     ("level", 3),
     ("trust", 4),
+    ("holds", 5),
 ];
 
 /// What the header says of a section.
@@ -97,6 +98,7 @@ impl State {
             encode(&self.tenants),
             encode(&self.level),
             encode(&self.trust),
+            encode(&self.holds),
         ];
         let headers = SECTIONS
             .iter()
@@ -153,6 +155,7 @@ impl State {
             tenants: later_section(&mut headers, &mut rest)?,
             level: later_section(&mut headers, &mut rest)?,
             trust: later_section(&mut headers, &mut rest)?,
+            holds: later_section(&mut headers, &mut rest)?,
         };
         if !rest.is_empty() {
             let left = format!("{} bytes left over behind the last one", rest.len());
@@ -180,6 +183,7 @@ impl State {
         self.queue.rebuild();
         self.matches.rebuild();
         self.locks.rebuild();
+        self.holds.rebuild(self.queue.records());
         for configuration in self.configurations.values_mut() {
             configuration.ledger.rebuild();
             configuration.registry.rebuild();

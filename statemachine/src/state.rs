@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounds::Bounds;
 use crate::clients::Clients;
 use crate::effect::Effect;
+use crate::holds::Holds;
 use crate::ledger::Ledger;
 use crate::level::Level;
 use crate::locks::Locks;
@@ -37,6 +38,7 @@ pub struct State {
     pub(crate) tenants: Tenants,
     pub(crate) level: Level,
     pub(crate) trust: Trust,
+    pub(crate) holds: Holds,
 }
 
 /// The few values the rest hangs on.
@@ -100,6 +102,7 @@ impl State {
             tenants: Tenants::default(),
             level: Level::default(),
             trust: Trust::default(),
+            holds: Holds::default(),
         }
     }
 

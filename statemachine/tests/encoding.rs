@@ -15,6 +15,7 @@ use riftmesh_base::{
     SessionId, Token,
 };
 use riftmesh_statemachine::command::{BatchError, Body, COMMAND_VERSION, Loss, Origin};
+use riftmesh_statemachine::hold::{Checkpoint, HoldVerb};
 use riftmesh_statemachine::job::{
     DeviceNeed, JobKind, JobSpec, MatchRecord, ModelRecord, Needs, Output, Player, RetryPolicy,
     SegmentRecord,
@@ -132,6 +133,7 @@ fn name(body: &Body) -> &'static str {
         Body::SetTenant { .. } => "SetTenant",
         Body::UpgradeTo { .. } => "UpgradeTo",
         Body::Trust(_) => "Trust",
+        Body::Hold(_) => "Hold",
     }
 }
 
@@ -228,6 +230,7 @@ fn bodies() -> Vec<Body> {
     bodies.extend(services());
     bodies.extend(work());
     bodies.extend(trust());
+    bodies.extend(holds());
     bodies
 }
 
@@ -367,6 +370,32 @@ fn trust() -> Vec<Body> {
         },
     ];
     verbs.map(Body::Trust).into_iter().collect()
+}
+
+/// Jobs that can stop and go on.
+fn holds() -> Vec<Body> {
+    vec![
+        Body::UpgradeTo {
+            level: 3,
+            advertised: vec![NODE],
+        },
+        Body::Hold(HoldVerb::Checkpoint {
+            job: JOB,
+            token: token(),
+            checkpoint: Checkpoint {
+                blob: BlobHash([0xd1; 32]),
+                bytes: 77_777,
+                done: 400,
+                holder: NODE,
+            },
+        }),
+        Body::Hold(HoldVerb::SubmitYielding {
+            jobs: vec![JobRequest {
+                spec: spec(),
+                terms: Terms::default(),
+            }],
+        }),
+    ]
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -41,7 +41,12 @@ claim s3 2
 upgrade 2 n1
 token 1 secret=aa uses=3 until=3600s ; token 2 secret=bb until=60s
 join 1 n6 secret=aa key=c6 wall=5s ; join 1 n7 secret=aa key=c7 wall=5s
-untoken 2 ; distrust n7 wall=9s stolen";
+untoken 2 ; distrust n7 wall=9s stolen
+upgrade 3 n1
+submit train hex8_2p x=2 prio=150 yields
+claim s3 2
+checkpoint j9 26.0 cc 1000 5 n2
+submit train hex8_2p labels=big prio=255";
 
 fn lived() -> State {
     told_until("")
@@ -86,11 +91,12 @@ proptest! {
 }
 
 /// Every version of the image with the line of the story that it could not have known yet, empty for the present one.
-const VERSIONS: [(u8, &str); 4] = [
+const VERSIONS: [(u8, &str); 5] = [
     (1, "lock exporter"),
     (2, "share red"),
     (3, "token 1"),
-    (4, ""),
+    (4, "upgrade 3"),
+    (5, ""),
 ];
 
 /// The image of a version as the build wrote it that had this version, in hexadecimal digits.

@@ -1,4 +1,4 @@
-//! The rules of locks and settings.
+//! The rules of locks, settings and held jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +9,7 @@ use crate::bounds::{
     CERTIFICATES_MAX, LOCKS_MAX, REVOCATIONS_MAX, SETTING_CHANGES_KEPT, SETTINGS_MAX, TENANTS_MAX,
     TOKENS_MAX,
 };
+use crate::job::{JobRecord, JobState};
 use crate::state::State;
 
 impl State {
@@ -70,6 +71,26 @@ impl State {
             let entry = self.nodes.roster.get(&revocation.node);
             if entry.is_some_and(|entry| entry.session.is_some()) {
                 found.push(Violation::RevokedSession(revocation.node));
+            }
+        }
+    }
+
+    pub(super) fn check_holds(&self, found: &mut Vec<Violation>) {
+        let over = self.holds.checkpoints().keys();
+        let over = over.filter(|job| !self.queue.is_live(**job));
+        found.extend(over.map(|job| Violation::Checkpoint(*job)));
+        let mut listed = self.holds.yielding().iter();
+        if *self.holds.held() != self.holds.derived(self.queue.records())
+            || listed.any(|job| self.queue.get(*job).is_none())
+        {
+            found.push(Violation::HoldIndex);
+        }
+        if let Some(asked) = self.holds.asked() {
+            let record = self.queue.get(asked.job);
+            let holds = |record: &JobRecord| matches!(&record.state, JobState::Leased(lease) if lease.token == asked.token);
+            let able = record.is_some_and(holds) && self.holds.yields(asked.job);
+            if !able || asked.until <= self.head.now {
+                found.push(Violation::Asked(asked.job));
             }
         }
     }

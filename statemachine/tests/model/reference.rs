@@ -33,6 +33,10 @@ pub enum Answer {
     Cancelled,
     Locked(Token, u64),
     Revision(u64),
+    /// As `Granted`; job and blob of those that go on from a checkpoint.
+    GrantedFrom(Vec<(JobId, Token, u32, u32)>, Vec<(JobId, BlobHash)>),
+    /// Job, until when.
+    Yield(JobId, u64),
     Refused(&'static str),
 }
 
@@ -49,6 +53,16 @@ pub struct PlainJob {
     pub submitted: u64,
     pub outputs: Vec<Output>,
     pub terms: Terms,
+    pub yields: bool,
+    pub checkpoint: Option<BlobHash>,
+}
+
+/// Who is to give way, for whom, and until when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    pub job: JobId,
+    pub urgent: JobId,
+    pub until: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -100,10 +114,11 @@ pub struct Reference {
     pub services: Services,
     pub trust: PlainTrust,
     pub shares: BTreeMap<String, TenantShare>,
-    pub raised: bool,
+    pub level: u32,
     /// How far each tenant is in its turns.
     pub passes: BTreeMap<String, u64>,
     pub floor: u64,
+    pub asked: Option<Asked>,
 }
 
 pub type Answered = Result<Answer, &'static str>;
@@ -112,6 +127,7 @@ impl Reference {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
+            level: 1,
             ..Self::default()
         }
     }
@@ -129,6 +145,9 @@ impl Reference {
             }
         }
         self.end_cancellations();
+        if let Some(asked) = self.asked.filter(|asked| asked.until <= self.now) {
+            self.give_way(asked.job);
+        }
     }
 
     /// From level 2 on: jobs that were cancelled a minute ago and are held still.
@@ -136,7 +155,7 @@ impl Reference {
         let held = self
             .jobs
             .iter()
-            .filter(|job| self.raised && job.phase == JobPhase::Cancelling);
+            .filter(|job| self.level >= 2 && job.phase == JobPhase::Cancelling);
         let over = held.filter(|job| job.until <= self.now);
         let mut over: Vec<(u64, JobId)> = over.map(|job| (job.until, job.id)).collect();
         over.sort();
@@ -147,13 +166,16 @@ impl Reference {
 
     /// Node 1 is the only voter there can be.
     fn upgrade(&mut self, level: u32, advertised: &[NodeId]) -> Answered {
-        if level <= 1 + u32::from(self.raised) {
+        if level <= self.level {
             return Ok(Answer::Done);
         }
-        if !self.nodes.contains_key(&NodeId(1)) || !advertised.contains(&NodeId(1)) {
+        if level > self.level + 1
+            || !self.nodes.contains_key(&NodeId(1))
+            || !advertised.contains(&NodeId(1))
+        {
             return Err("conflict");
         }
-        self.raised = true;
+        self.level = level;
         self.end_cancellations();
         Ok(Answer::Done)
     }
@@ -181,16 +203,22 @@ impl Reference {
 
     fn remembered(&self, answer: Answer) -> Answer {
         match answer {
-            Answer::Granted(grants) => {
-                let known = |job| self.jobs.iter().any(|j| j.id == job);
-                Answer::Granted(grants.into_iter().filter(|g| known(g.0)).collect())
+            Answer::Granted(mut grants) => {
+                grants.retain(|g| self.job(g.0).is_some());
+                Answer::Granted(grants)
+            }
+            Answer::GrantedFrom(mut grants, from) => {
+                grants.retain(|g| self.job(g.0).is_some());
+                Answer::GrantedFrom(grants, from)
             }
             other => other,
         }
     }
 
     fn run(&mut self, body: &Body) -> Answer {
-        self.dispatch(body).unwrap_or_else(Answer::Refused)
+        let answer = self.dispatch(body).unwrap_or_else(Answer::Refused);
+        self.forget_asked();
+        answer
     }
 
     fn dispatch(&mut self, body: &Body) -> Answered {
@@ -250,13 +278,11 @@ impl Reference {
                 jobs_max,
             } => self.claim(*session, kinds, *jobs_max),
             Body::Progress { job, token, .. } => {
-                let cancelling = self.held(*job, *token)?.phase == JobPhase::Cancelling;
-                Ok(if cancelling {
-                    Answer::Cancelled
-                } else {
-                    Answer::Done
-                })
+                self.held(*job, *token)?;
+                Ok(self.tell_holder(*job))
             }
+            Body::Hold(_) if self.level < 3 => Err("conflict"),
+            Body::Hold(verb) => self.hold(verb),
             Body::Complete {
                 job,
                 token,
@@ -428,7 +454,7 @@ impl Reference {
         Ok(())
     }
 
-    fn submit(&mut self, specs: &[(JobSpec, Terms)]) -> Answered {
+    pub fn submit(&mut self, specs: &[(JobSpec, Terms)]) -> Answered {
         for (spec, terms) in specs {
             if terms.gpu_memory_mib > 0 && spec.needs.device != DeviceNeed::Cuda {
                 return Err("invalid");
@@ -458,6 +484,8 @@ impl Reference {
             submitted: self.now,
             outputs: Vec::new(),
             terms: terms.clone(),
+            yields: false,
+            checkpoint: None,
         });
         self.settle(id);
         id
@@ -494,7 +522,7 @@ impl Reference {
         i128::from(job.spec.priority) * 10_000 + i128::from(self.now) - i128::from(since)
     }
 
-    fn held(&self, id: JobId, token: Token) -> Result<&PlainJob, &'static str> {
+    pub fn held(&self, id: JobId, token: Token) -> Result<&PlainJob, &'static str> {
         let job = self.job(id).ok_or("fenced")?;
         if job.holder.is_some() && job.token == Some(token) {
             Ok(job)
@@ -574,6 +602,10 @@ impl Reference {
 
     fn release(&mut self, id: JobId, token: Token, _: Loss) -> Answered {
         let cancelling = self.held(id, token)?.phase == JobPhase::Cancelling;
+        if self.is_asked(id) {
+            self.give_way(id);
+            return Ok(Answer::Done);
+        }
         self.lose(id);
         Ok(if cancelling {
             Answer::Cancelled
@@ -607,6 +639,7 @@ impl Reference {
             }
             job.phase = phase;
             job.holder = None;
+            job.checkpoint = None;
             self.finished.push(id);
             let waiting = self
                 .jobs
@@ -645,6 +678,7 @@ impl Reference {
         };
         let mut spec = job.spec.clone();
         let terms = job.terms.clone();
+        let yields = job.yields;
         job.terms.every = None;
         let mut next = job.submitted.max(spec.not_before.0);
         while next <= now {
@@ -655,7 +689,11 @@ impl Reference {
         }
         spec.not_before = Millis(next);
         spec.after.clear();
-        self.enter(&spec, &terms);
+        let entered = self.entered;
+        let next = self.enter(&spec, &terms);
+        if self.entered > entered {
+            self.job_mut(next).yields = yields;
+        }
     }
 
     fn cancel(&mut self, id: JobId) -> Answered {
