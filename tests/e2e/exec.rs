@@ -40,7 +40,7 @@ fn exec(assignment: &Value, save: bool) -> Value {
 
 fn assignment(folder: &Path, out: &str, payload: &Value, resume: Option<&Value>) -> Value {
     json!({
-        "job": 3,
+        "job": "j3",
         "configuration": "hex8_2p",
         "payload": payload,
         "seed": 11,
