@@ -9,7 +9,7 @@ use riftmesh_base::{BlobHash, NodeId};
 use riftmesh_learning::segment::Segment;
 use riftmesh_statemachine::bounds::YIELD_GRACE;
 use riftmesh_statemachine::command::{Body, Loss};
-use riftmesh_statemachine::hold::{Checkpoint, HoldVerb};
+use riftmesh_statemachine::hold::{HoldVerb, JobCheckpoint};
 use riftmesh_statemachine::job::{Grant, MatchRecord, ModelRecord, Output, SegmentRecord};
 use riftmesh_statemachine::reply::{Refusal, Reply};
 use tokio::sync::watch;
@@ -49,7 +49,7 @@ enum GrantEnd {
     },
     Release(Loss, String),
     /// Asked to give way; from where another grant can go on, if it can.
-    GaveWay(Option<Checkpoint>),
+    GaveWay(Option<JobCheckpoint>),
     /// The grant is over by the log's own word; nothing to tell.
     Stopped,
 }
@@ -68,7 +68,7 @@ impl GrantRunner {
     pub async fn run(
         self,
         grant: Grant,
-        from: Option<Checkpoint>,
+        from: Option<JobCheckpoint>,
         mut stopped: watch::Receiver<bool>,
     ) {
         let scratch = self.work_dir.join(format!("{}-{}", grant.job, grant.token));
@@ -93,7 +93,7 @@ impl GrantRunner {
     async fn execute(
         &self,
         grant: &Grant,
-        from: Option<Checkpoint>,
+        from: Option<JobCheckpoint>,
         scratch: &Path,
         stopped: &mut watch::Receiver<bool>,
     ) -> anyhow::Result<GrantEnd> {
@@ -180,7 +180,7 @@ impl GrantRunner {
         &self,
         grant: &Grant,
         payload: Payload,
-        from: Option<Checkpoint>,
+        from: Option<JobCheckpoint>,
         scratch: &Path,
     ) -> anyhow::Result<Assignment> {
         std::fs::create_dir_all(scratch)
@@ -223,7 +223,7 @@ impl GrantRunner {
     }
 
     /// The file from which the job goes on. None if nobody gives it in time: then the job begins anew.
-    async fn fetch_checkpoint(&self, grant: &Grant, from: &Checkpoint) -> Option<PathBuf> {
+    async fn fetch_checkpoint(&self, grant: &Grant, from: &JobCheckpoint) -> Option<PathBuf> {
         let (job, configuration) = (grant.job, &grant.spec.configuration);
         let wanted = [from.blob];
         let obtained = self
@@ -254,9 +254,9 @@ impl GrantRunner {
     }
 
     /// Puts what a stopped child wrote into the blob store.
-    async fn keep(&self, saved: Saved) -> anyhow::Result<Checkpoint> {
+    async fn keep(&self, saved: Saved) -> anyhow::Result<JobCheckpoint> {
         let (blob, bytes) = self.blobs.keep(saved.file).await?;
-        Ok(Checkpoint {
+        Ok(JobCheckpoint {
             blob,
             bytes,
             done: saved.done,
@@ -408,7 +408,7 @@ impl GrantRunner {
 
     /// Names the place from which the next grant goes on. If that does not get through, the job begins anew, or where it
     /// began this time.
-    async fn tell_checkpoint(&self, grant: &Grant, checkpoint: Checkpoint) {
+    async fn tell_checkpoint(&self, grant: &Grant, checkpoint: JobCheckpoint) {
         let (job, token) = (grant.job, grant.token);
         let body = Body::Hold(HoldVerb::Checkpoint {
             job,

@@ -15,7 +15,7 @@ use std::time::Duration;
 use riftmesh_base::limits::{KEEPALIVE_EVERY, SESSION_TTL};
 use riftmesh_base::{JobId, SessionId, Token};
 use riftmesh_statemachine::command::Body;
-use riftmesh_statemachine::hold::Checkpoint;
+use riftmesh_statemachine::hold::JobCheckpoint;
 use riftmesh_statemachine::job::{Grant, JobKind};
 use riftmesh_statemachine::reply::{Refusal, Reply};
 use riftmesh_statemachine::roster::NodeRecord;
@@ -63,7 +63,7 @@ pub struct WorkerAgent {
 }
 
 /// A grant, and from where it goes on if an earlier one has left something.
-type Granted = (Grant, Option<Checkpoint>);
+type Granted = (Grant, Option<JobCheckpoint>);
 
 /// A job in hand.
 struct Held {
@@ -399,7 +399,7 @@ async fn claim(
             grants,
             checkpoints,
         } => {
-            let mut from: BTreeMap<JobId, Checkpoint> = checkpoints.into_iter().collect();
+            let mut from: BTreeMap<JobId, JobCheckpoint> = checkpoints.into_iter().collect();
             let grants = grants.into_iter();
             Ok(Some(
                 grants

@@ -19,7 +19,7 @@ const NICE: i32 = 10;
 
 /// What the two threads of a child tell its main thread.
 enum Event {
-    Ended(Result<run::Outcome, run::JobError>),
+    Ended(Result<run::JobOutcome, run::JobError>),
     NodeGone,
 }
 
@@ -77,7 +77,7 @@ fn start() -> anyhow::Result<bool> {
 
 /// What the node hears of a job's outcome. How far a training run is goes into a file here, and only here: a run that is
 /// through has no use for it.
-fn last_line(outcome: run::Outcome, out: &Path) -> anyhow::Result<ChildLine> {
+fn last_line(outcome: run::JobOutcome, out: &Path) -> anyhow::Result<ChildLine> {
     let saved = match (outcome.left, &outcome.made) {
         (Left::Nothing, _) => return Ok(ChildLine::Done { made: outcome.made }),
         (Left::Rest(Pause::Games(done)), Made::Segment { file, .. }) => Some(Saved {

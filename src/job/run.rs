@@ -100,7 +100,7 @@ struct Bench<'a> {
 
 /// What a job came to.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct JobOutcome {
     /// All that was asked for, or what is whole of it.
     pub made: Made,
     /// What is left to do.
@@ -136,7 +136,7 @@ pub fn run(
     assignment: &Assignment,
     say: &mut dyn FnMut(Advance),
     stop: &AtomicBool,
-) -> Result<Outcome, JobError> {
+) -> Result<JobOutcome, JobError> {
     let configuration = Configuration::try_from(&assignment.configuration).map_err(hopeless)?;
     let choice: DeviceChoice = assignment.device.parse().map_err(hopeless)?;
     let backend = Backend::resolve(choice).map_err(hopeless)?;
@@ -186,7 +186,7 @@ impl Bench<'_> {
         player: &mut dyn CountingEvaluator,
         settings: SelfPlaySettings,
         progress: &mut Progress<'_>,
-    ) -> Result<Outcome, JobError> {
+    ) -> Result<JobOutcome, JobError> {
         let Assignment {
             champion,
             job,
@@ -231,7 +231,7 @@ impl Bench<'_> {
         };
         let games = summary.games;
         let made = Made::Segment { file, games, rows };
-        Ok(Outcome { made, left })
+        Ok(JobOutcome { made, left })
     }
 
     /// The games of an earlier attempt at this job, if it left any.
@@ -269,7 +269,11 @@ impl Bench<'_> {
         Ok(Box::new(self.evaluator(&checkpoint)?))
     }
 
-    fn train(&self, order: &TrainOrder, progress: &mut Progress<'_>) -> Result<Outcome, JobError> {
+    fn train(
+        &self,
+        order: &TrainOrder,
+        progress: &mut Progress<'_>,
+    ) -> Result<JobOutcome, JobError> {
         let parent = order
             .parent
             .map(|model| self.checkpoint(&model))
@@ -335,7 +339,7 @@ impl Bench<'_> {
             Some(pause) if pause.steps() == 0 => Left::All,
             Some(pause) => Left::Rest(Pause::Training(Box::new(pause))),
         };
-        Ok(Outcome { made, left })
+        Ok(JobOutcome { made, left })
     }
 
     /// Where an earlier attempt at this job stopped, if it left that.
@@ -362,7 +366,7 @@ impl Bench<'_> {
         opponent: &Player,
         games: u32,
         progress: &mut Progress<'_>,
-    ) -> Result<Outcome, JobError> {
+    ) -> Result<JobOutcome, JobError> {
         let mut first = self.player_net(candidate, shape, run_seed)?;
         let mut second = self.player_net(opponent, shape, run_seed)?;
         let settings = MatchSettings {
@@ -391,7 +395,7 @@ impl Bench<'_> {
         // A match is short: what was played of it is not worth carrying elsewhere.
         let stopped = stop.load(Ordering::Relaxed) && result.score.games() < games;
         let left = if stopped { Left::All } else { Left::Nothing };
-        Ok(Outcome { made, left })
+        Ok(JobOutcome { made, left })
     }
 
     /// The network behind a player, if there is one.

@@ -139,7 +139,7 @@ impl State {
                 model,
                 reason,
             } => self.roll_back(turn, configuration, *model, reason),
-            Body::AddHolder { blob, node } => self.add_holder(*blob, *node),
+            Body::AddHolder { blob, node } => self.add_holder(turn, *blob, *node),
             Body::Tick => Ok(Reply::Done),
             Body::DrainNode { node, drain } => self.drain(turn, *node, *drain),
             Body::Lock(verb) => self.lock(turn, verb),

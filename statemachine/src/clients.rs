@@ -6,7 +6,7 @@ use riftmesh_base::{JobId, LogIndex, Token};
 use serde::{Deserialize, Serialize};
 
 use crate::command::Origin;
-use crate::hold::Checkpoint;
+use crate::hold::JobCheckpoint;
 use crate::job::Grant;
 use crate::queue::Queue;
 use crate::reply::Reply;
@@ -37,7 +37,7 @@ pub(crate) enum StoredReply {
     Granted(Vec<StoredGrant>),
     Other(Reply),
     /// With the checkpoints that some of the jobs could go on from.
-    GrantedFrom(Vec<StoredGrant>, Vec<(JobId, Checkpoint)>),
+    GrantedFrom(Vec<StoredGrant>, Vec<(JobId, JobCheckpoint)>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -414,6 +414,8 @@ impl Display for Effect {
                     "{session} is to give {job} under {token} back until {until}"
                 )
             }
+            Self::ArchiveClosed { link } => write!(f, "{link} of the archive is closed"),
+            Self::ArchiveStored { link } => write!(f, "{link} of the archive is stored"),
             Self::JobGaveWay { job, token } => {
                 write!(f, "{job} under {} gave way", place(*token))
             }

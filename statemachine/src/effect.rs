@@ -8,6 +8,7 @@ use riftmesh_base::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::archive::ArchiveLink;
 use crate::command::Loss;
 use crate::trust::TrustEvent;
 
@@ -242,6 +243,16 @@ pub enum Effect {
         token: Token,
         /// Cluster time at which it is taken.
         until: Millis,
+    },
+    /// A batch of the archive is closed; its bytes are to be copied.
+    ArchiveClosed {
+        /// Which.
+        link: ArchiveLink,
+    },
+    /// Enough nodes have a batch of the archive.
+    ArchiveStored {
+        /// Which.
+        link: ArchiveLink,
     },
     /// A job was given back for a more urgent one, or taken because its holder did not; nobody is to blame.
     JobGaveWay {

@@ -48,9 +48,7 @@ impl State {
                 self.recur(turn, job);
             }
         }
-        for job in self.queue.trim(&self.head.bounds) {
-            self.holds.forget(job);
-        }
+        self.trim_ring(turn);
     }
 
     /// Whether a job that waits has lost what it waits for, now that one of those is over and not done.

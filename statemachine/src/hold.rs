@@ -10,7 +10,7 @@ use crate::terms::JobRequest;
 
 /// A blob from which the next attempt at a job can start, instead of from the beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checkpoint {
+pub struct JobCheckpoint {
     /// Name of the bytes. What they mean is the affair of the kind's runner.
     pub blob: BlobHash,
     /// Length of the bytes; at least 1, at most `BLOB_BYTES_MAX`.
@@ -33,7 +33,7 @@ pub enum HoldVerb {
         /// Its current token.
         token: Token,
         /// From where to go on.
-        checkpoint: Checkpoint,
+        checkpoint: JobCheckpoint,
     },
     /// Enters jobs that give way: while one of them runs, its holder may be asked to give it back for a more urgent job
     /// that fits nowhere. Like `SubmitWith` otherwise; a job that its unique key finds stays what it was.
@@ -56,7 +56,7 @@ pub struct Yielding {
     pub until: Millis,
 }
 
-impl Display for Checkpoint {
+impl Display for JobCheckpoint {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         write!(f, "{} at {}", self.blob.short(), self.done)
     }

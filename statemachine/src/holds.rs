@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::{YIELD_GRACE, YIELD_HEADS_MAX};
 use crate::effect::Effect;
-use crate::hold::{Checkpoint, HoldVerb, Yielding};
+use crate::hold::{HoldVerb, JobCheckpoint, Yielding};
 use crate::job::{JobRecord, JobState};
 use crate::leases::Held;
 use crate::queue::{Class, Rank, rank};
@@ -22,7 +22,7 @@ use crate::state::{State, Turn};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Holds {
     /// Of unfinished jobs.
-    checkpoints: BTreeMap<JobId, Checkpoint>,
+    checkpoints: BTreeMap<JobId, JobCheckpoint>,
     /// Jobs that give way, the finished ones that are still listed among them.
     yielding: BTreeSet<JobId>,
     asked: Option<Yielding>,
@@ -32,11 +32,11 @@ pub(crate) struct Holds {
 }
 
 impl Holds {
-    pub fn checkpoint(&self, job: JobId) -> Option<&Checkpoint> {
+    pub fn checkpoint(&self, job: JobId) -> Option<&JobCheckpoint> {
         self.checkpoints.get(&job)
     }
 
-    pub fn checkpoints(&self) -> &BTreeMap<JobId, Checkpoint> {
+    pub fn checkpoints(&self) -> &BTreeMap<JobId, JobCheckpoint> {
         &self.checkpoints
     }
 
@@ -132,7 +132,7 @@ impl State {
         turn: &mut Turn,
         job: JobId,
         token: Token,
-        checkpoint: &Checkpoint,
+        checkpoint: &JobCheckpoint,
     ) -> Result<Reply, Refusal> {
         let held = self.fence(job, token)?;
         if !(1..=BLOB_BYTES_MAX).contains(&checkpoint.bytes) {

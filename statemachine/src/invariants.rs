@@ -165,6 +165,9 @@ pub enum Violation {
     /// Who is asked to give way holds a job that does, under that token, and has time left.
     #[error("{0} is asked for and not held by one who could give it back")]
     Asked(JobId),
+    /// The batches that the state keeps are the last ones of the chain, and what is open fills no batch.
+    #[error("the archive's chain does not end in {0}")]
+    Archive(String),
     /// Every map has a cap.
     #[error("{what}: {found} entries, at most {max} are allowed")]
     Bound {
@@ -193,6 +196,7 @@ impl State {
         self.check_settings(&mut found);
         self.check_trust(&mut found);
         self.check_holds(&mut found);
+        self.check_archive(&mut found);
         if !self.matches.is_consistent() {
             found.push(Violation::MatchIndex);
         }
@@ -205,16 +209,18 @@ impl State {
 
     fn check_bounds(&self, found: &mut Vec<Violation>) {
         let bounds = &self.head.bounds;
+        // A full outbox holds the ring up, and new jobs with it.
+        let ring_max = if self.archive.has_room() {
+            bounds.jobs_finished_kept
+        } else {
+            bounds.jobs_finished_kept + bounds.jobs_live_max
+        };
         let mut sizes = vec![
             ("roster", self.nodes.roster.len(), bounds.nodes_max),
             ("sessions", self.nodes.sessions.len(), bounds.nodes_max),
             ("clients", self.clients.len(), bounds.clients_max),
             ("live jobs", self.queue.live(), bounds.jobs_live_max),
-            (
-                "finished jobs",
-                self.queue.finished().len(),
-                bounds.jobs_finished_kept,
-            ),
+            ("finished jobs", self.queue.finished().len(), ring_max),
             ("match names", self.matches.len(), bounds.matches_kept),
             (
                 "configurations",

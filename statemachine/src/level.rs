@@ -8,7 +8,8 @@
 //! |---|---|
 //! | 1 | The beginning. |
 //! | 2 | A cancelled job whose holder does not answer within `CANCEL_GRACE` is over, and the holder fenced. |
-//! | 3 | Jobs may name checkpoints and give way ([`Body::Hold`]). Workers hear of it too: upgrade them first. |
+//! | 3 | Jobs may name checkpoints and give way ([`Body::Hold`]). Workers hear of it too: upgrade them first. Jobs that leave
+//! |   | the ring of finished ones go to the archive. |
 
 use riftmesh_base::NodeId;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ pub const LEVEL: u32 = 3;
 const CANCEL_GRACE_SINCE: u32 = 2;
 /// From this level on jobs may stop and go on elsewhere.
 pub const HOLDS_SINCE: u32 = 3;
+/// From this level on jobs that leave the ring go to the archive.
+const ARCHIVE_SINCE: u32 = 3;
 
 /// The level from which on a command may be proposed. Builds that do not know that level may not know the command either,
 /// and would stop before its entry; so a proposer asks before, and the state machine refuses what came too early.
@@ -69,6 +72,10 @@ impl State {
 
     pub(crate) fn has_cancel_grace(&self) -> bool {
         self.level.0 >= CANCEL_GRACE_SINCE
+    }
+
+    pub(crate) fn has_archive(&self) -> bool {
+        self.level.0 >= ARCHIVE_SINCE
     }
 
     /// Whether this build may apply a batch. Levels rise one by one, so only the one after the highest that it knows can

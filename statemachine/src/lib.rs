@@ -10,6 +10,7 @@
 //! into the cluster.
 
 mod apply;
+pub mod archive;
 pub mod bounds;
 mod clients;
 pub mod command;

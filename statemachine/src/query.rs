@@ -7,7 +7,8 @@ use riftmesh_base::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::hold::{Checkpoint, Yielding};
+use crate::archive::ArchiveLink;
+use crate::hold::{JobCheckpoint, Yielding};
 use crate::job::{JobKind, JobPhase, JobRecord, Player};
 pub use crate::ledger::{LedgerTotals, SegmentEntry};
 use crate::lock::LockRecord;
@@ -38,7 +39,8 @@ pub struct JobFilter {
 }
 
 impl JobFilter {
-    fn admits(&self, record: &JobRecord) -> bool {
+    /// Whether a job passes, whatever the limit says.
+    pub fn admits(&self, record: &JobRecord) -> bool {
         let spec = &record.spec;
         let node = record.state.lease().map(|lease| lease.node);
         self.phase.is_none_or(|p| p == record.state.phase())
@@ -262,8 +264,35 @@ impl State {
         deadlines.into_iter().flatten().min()
     }
 
+    /// The last batch of the archive, from which the chain leads to the first; none before there is one.
+    pub fn archive_head(&self) -> Option<ArchiveLink> {
+        self.archive.head()
+    }
+
+    /// Jobs in the batches of the archive.
+    pub fn archived_jobs(&self) -> u64 {
+        self.archive.jobs()
+    }
+
+    /// Batches that the state keeps until enough nodes have them: which, the bytes, and who has said to have it.
+    pub fn archive_outbox(&self) -> impl Iterator<Item = (ArchiveLink, &[u8], &[NodeId])> {
+        let outbox = self.archive.outbox().iter();
+        outbox.map(|(number, outgoing)| {
+            let (number, hash) = (*number, outgoing.hash);
+            let link = ArchiveLink { number, hash };
+            (link, outgoing.bytes.as_slice(), outgoing.holders.as_slice())
+        })
+    }
+
+    /// Finished jobs that are in no batch of the archive yet, the one that ended last first.
+    pub fn ended(&self) -> impl Iterator<Item = &JobRecord> {
+        let ring = self.queue.finished().iter().rev();
+        let ring = ring.filter_map(|job| self.queue.get(*job));
+        ring.chain(self.archive.open().iter().rev())
+    }
+
     /// From where the next attempt at a job goes on, while the job is not over.
-    pub fn checkpoint(&self, job: JobId) -> Option<&Checkpoint> {
+    pub fn checkpoint(&self, job: JobId) -> Option<&JobCheckpoint> {
         self.holds.checkpoint(job)
     }
 

@@ -131,7 +131,7 @@ pub(crate) fn spec_weight(spec: &JobSpec, terms: &Terms) -> u64 {
     (200 + spec.payload.len() + key + 8 * spec.after.len() + labels + terms.tenant.len()) as u64
 }
 
-fn weight(record: &JobRecord) -> u64 {
+pub(crate) fn weight(record: &JobRecord) -> u64 {
     spec_weight(&record.spec, &record.terms) + 150 * record.outputs.len() as u64
 }
 
@@ -312,21 +312,18 @@ impl Queue {
         }
     }
 
-    /// Forgets the longest finished jobs until the ring keeps to its bounds; gives those it forgot.
-    pub fn trim(&mut self, bounds: &Bounds) -> Vec<JobId> {
-        let mut forgotten = Vec::new();
-        while self.finished.len() > bounds.jobs_finished_kept
+    /// Whether the ring holds more than it should.
+    pub fn is_ring_over(&self, bounds: &Bounds) -> bool {
+        self.finished.len() > bounds.jobs_finished_kept
             || self.index.finished_bytes > bounds.jobs_finished_bytes_kept
-        {
-            let Some(job) = self.finished.pop_front() else {
-                break;
-            };
-            if let Some(record) = self.jobs.remove(&job) {
-                self.index.remove(&record);
-            }
-            forgotten.push(job);
-        }
-        forgotten
+    }
+
+    /// Forgets the job that was finished first, and gives its record.
+    pub fn forget_oldest(&mut self) -> Option<JobRecord> {
+        let job = self.finished.pop_front()?;
+        let record = self.jobs.remove(&job)?;
+        self.index.remove(&record);
+        Some(record)
     }
 
     /// The first ready job of each need that is more urgent than `than`, the most urgent first, at most `max` of them. A

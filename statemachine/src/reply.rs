@@ -3,7 +3,7 @@
 use riftmesh_base::{BlobHash, JobId, Millis, SessionId, Token};
 use serde::{Deserialize, Serialize};
 
-use crate::hold::Checkpoint;
+use crate::hold::JobCheckpoint;
 use crate::job::Grant;
 use crate::models::Verdict;
 use crate::trust::JoinFault;
@@ -62,7 +62,7 @@ pub enum Reply {
         /// The grants.
         grants: Vec<Grant>,
         /// From where, for those that have a checkpoint.
-        checkpoints: Vec<(JobId, Checkpoint)>,
+        checkpoints: Vec<(JobId, JobCheckpoint)>,
     },
     /// To `Progress` and to a checkpoint: it is noted, and the job is wanted back for a more urgent one. Write a
     /// checkpoint, then `Release`; that burns neither an attempt nor a loss.

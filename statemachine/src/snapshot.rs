@@ -21,7 +21,7 @@ const MAGIC: [u8; 4] = *b"RMst";
 const VERSION: u16 = 5;
 /// In the order they follow each other, each with the first version that has it. An older image lacks the later ones,
 /// and what they would hold is empty: nothing that was known then could have filled them.
-const SECTIONS: [(&str, u16); 12] = [
+const SECTIONS: [(&str, u16); 13] = [
     ("head", 1),
     ("clients", 1),
     ("nodes", 1),
@@ -34,6 +34,7 @@ const SECTIONS: [(&str, u16); 12] = [
     ("level", 3),
     ("trust", 4),
     ("holds", 5),
+    ("archive", 5),
 ];
 
 /// What the header says of a section.
@@ -99,6 +100,7 @@ impl State {
             encode(&self.level),
             encode(&self.trust),
             encode(&self.holds),
+            encode(&self.archive),
         ];
         let headers = SECTIONS
             .iter()
@@ -156,6 +158,7 @@ impl State {
             level: later_section(&mut headers, &mut rest)?,
             trust: later_section(&mut headers, &mut rest)?,
             holds: later_section(&mut headers, &mut rest)?,
+            archive: later_section(&mut headers, &mut rest)?,
         };
         if !rest.is_empty() {
             let left = format!("{} bytes left over behind the last one", rest.len());

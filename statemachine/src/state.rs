@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use riftmesh_base::{ClusterId, ConfigurationName, LogIndex, Millis};
 use serde::{Deserialize, Serialize};
 
+use crate::archive::Archive;
 use crate::bounds::Bounds;
 use crate::clients::Clients;
 use crate::effect::Effect;
@@ -39,6 +40,7 @@ pub struct State {
     pub(crate) level: Level,
     pub(crate) trust: Trust,
     pub(crate) holds: Holds,
+    pub(crate) archive: Archive,
 }
 
 /// The few values the rest hangs on.
@@ -103,6 +105,7 @@ impl State {
             level: Level::default(),
             trust: Trust::default(),
             holds: Holds::default(),
+            archive: Archive::default(),
         }
     }
 

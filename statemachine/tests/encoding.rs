@@ -15,7 +15,7 @@ use riftmesh_base::{
     SessionId, Token,
 };
 use riftmesh_statemachine::command::{BatchError, Body, COMMAND_VERSION, Loss, Origin};
-use riftmesh_statemachine::hold::{Checkpoint, HoldVerb};
+use riftmesh_statemachine::hold::{HoldVerb, JobCheckpoint};
 use riftmesh_statemachine::job::{
     DeviceNeed, JobKind, JobSpec, MatchRecord, ModelRecord, Needs, Output, Player, RetryPolicy,
     SegmentRecord,
@@ -382,7 +382,7 @@ fn holds() -> Vec<Body> {
         Body::Hold(HoldVerb::Checkpoint {
             job: JOB,
             token: token(),
-            checkpoint: Checkpoint {
+            checkpoint: JobCheckpoint {
                 blob: BlobHash([0xd1; 32]),
                 bytes: 77_777,
                 done: 400,

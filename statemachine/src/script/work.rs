@@ -1,7 +1,7 @@
 //! The verbs about work to be done and those who offer to do it.
 
 use crate::command::Body;
-use crate::hold::{Checkpoint, HoldVerb};
+use crate::hold::{HoldVerb, JobCheckpoint};
 use crate::job::{DeviceNeed, JobSpec};
 use crate::terms::{AfterPolicy, JobRequest, KeyScope, Offer, TenantShare, Terms};
 
@@ -114,7 +114,7 @@ pub(super) fn parse_open(words: &mut Words<'_>) -> Result<Body, String> {
 /// `j1 4.0 cc BYTES DONE n1`.
 pub(super) fn parse_checkpoint(words: &mut Words<'_>) -> Result<Body, String> {
     let (job, token) = words.grant()?;
-    let checkpoint = Checkpoint {
+    let checkpoint = JobCheckpoint {
         blob: words.hash()?,
         bytes: words.parse("a number of bytes")?,
         done: words.parse("how far it is")?,

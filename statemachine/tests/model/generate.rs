@@ -10,7 +10,7 @@ use riftmesh_base::{
     BlobHash, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId, Token,
 };
 use riftmesh_statemachine::command::{Body, Loss, Origin};
-use riftmesh_statemachine::hold::{Checkpoint, HoldVerb};
+use riftmesh_statemachine::hold::{HoldVerb, JobCheckpoint};
 use riftmesh_statemachine::job::{
     DeviceNeed, JobKind, JobPhase, JobSpec, MatchRecord, ModelRecord, Needs, Output, Player,
     RetryPolicy, SegmentRecord,
@@ -428,7 +428,7 @@ fn held(pick: u64, stray: bool, verb: &Verb, reference: &Reference) -> Body {
         Verb::Checkpoint { blob } => Body::Hold(HoldVerb::Checkpoint {
             job,
             token,
-            checkpoint: Checkpoint {
+            checkpoint: JobCheckpoint {
                 blob: BlobHash([*blob; 32]),
                 bytes: u64::from(*blob),
                 done: 1,
