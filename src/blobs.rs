@@ -67,6 +67,26 @@ impl BlobAccess {
         Ok(tokio::task::spawn_blocking(move || store.put_file(&file)).await??)
     }
 
+    /// Takes bytes into the store; durable on return.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn keep_bytes(&self, bytes: Vec<u8>) -> anyhow::Result<BlobHash> {
+        let store = Arc::clone(&self.store);
+        Ok(tokio::task::spawn_blocking(move || store.put(&bytes)).await??)
+    }
+
+    /// The bytes of a blob, or why they are not to be had from this disk.
+    ///
+    /// # Errors
+    /// In words: it is not here, or damaged.
+    pub fn read_whole(&self, hash: &BlobHash) -> Result<Vec<u8>, String> {
+        if !self.store.contains(hash) {
+            return Err("it is not on this node".to_owned());
+        }
+        self.store.read(hash).map_err(|error| error.to_string())
+    }
+
     /// Brings segments and models onto this disk, asking the cluster who has them.
     ///
     /// # Errors

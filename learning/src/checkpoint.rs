@@ -318,7 +318,7 @@ pub fn optimizer_from_bytes(
 
 /// Refuses parameters far beyond what training makes, such as one with a flipped bit in its exponent: they are finite, and
 /// what a network computes with them is not.
-fn check_magnitude(name: &str, values: &[f32]) -> Result<(), CheckpointError> {
+pub(crate) fn check_magnitude(name: &str, values: &[f32]) -> Result<(), CheckpointError> {
     const MAGNITUDE_MAX: f32 = 1e3;
     if values.iter().all(|value| value.abs() <= MAGNITUDE_MAX) {
         return Ok(());
@@ -330,7 +330,7 @@ fn check_magnitude(name: &str, values: &[f32]) -> Result<(), CheckpointError> {
 }
 
 /// Refuses a state from which the next step would not be one: roots of negative numbers, or a count that ends.
-fn check_state(state: &OptimizerState) -> Result<(), CheckpointError> {
+pub(crate) fn check_state(state: &OptimizerState) -> Result<(), CheckpointError> {
     /// More than any run takes.
     const STEPS_MAX: u64 = 1 << 48;
     let impossible = |name: &str, what| {
@@ -347,12 +347,12 @@ fn check_state(state: &OptimizerState) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-fn parse(bytes: &[u8]) -> Result<SafeTensors<'_>, CheckpointError> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<SafeTensors<'_>, CheckpointError> {
     bounded("the weights", bytes.len() as u64, WEIGHTS_BYTES_MAX)?;
     SafeTensors::deserialize(bytes).map_err(|error| CheckpointError::Format(error.to_string()))
 }
 
-fn refuse_unknown<'a>(
+pub(crate) fn refuse_unknown<'a>(
     file: &SafeTensors<'_>,
     known: impl Iterator<Item = &'a str>,
 ) -> Result<(), CheckpointError> {
@@ -365,7 +365,7 @@ fn refuse_unknown<'a>(
     }
 }
 
-fn read_tensor(
+pub(crate) fn read_tensor(
     file: &SafeTensors<'_>,
     name: &str,
     shape: &[usize],
@@ -410,7 +410,7 @@ fn expect_tensor<'a>(
     })
 }
 
-fn view(shape: Vec<usize>, bytes: &[u8]) -> TensorView<'_> {
+pub(crate) fn view(shape: Vec<usize>, bytes: &[u8]) -> TensorView<'_> {
     #[expect(
         clippy::expect_used,
         reason = "the bytes were cut to the shape by the layout"
@@ -418,12 +418,12 @@ fn view(shape: Vec<usize>, bytes: &[u8]) -> TensorView<'_> {
     TensorView::new(Dtype::F32, shape, bytes).expect("four bytes per element")
 }
 
-fn u8_view(bytes: &[u8]) -> TensorView<'_> {
+pub(crate) fn u8_view(bytes: &[u8]) -> TensorView<'_> {
     #[expect(clippy::expect_used, reason = "one byte per element")]
     TensorView::new(Dtype::U8, vec![bytes.len()], bytes).expect("one byte per element")
 }
 
-fn serialize<'a>(views: impl IntoIterator<Item = (String, TensorView<'a>)>) -> Vec<u8> {
+pub(crate) fn serialize<'a>(views: impl IntoIterator<Item = (String, TensorView<'a>)>) -> Vec<u8> {
     #[expect(
         clippy::expect_used,
         reason = "serialising to memory fails only for invalid views"
@@ -431,14 +431,14 @@ fn serialize<'a>(views: impl IntoIterator<Item = (String, TensorView<'a>)>) -> V
     safetensors::serialize(views, None).expect("views are valid")
 }
 
-fn le_bytes(values: &[f32]) -> Vec<u8> {
+pub(crate) fn le_bytes(values: &[f32]) -> Vec<u8> {
     values
         .iter()
         .flat_map(|value| value.to_le_bytes())
         .collect()
 }
 
-fn bounded(what: &'static str, found: u64, limit: usize) -> Result<(), CheckpointError> {
+pub(crate) fn bounded(what: &'static str, found: u64, limit: usize) -> Result<(), CheckpointError> {
     if found <= limit as u64 {
         return Ok(());
     }

@@ -26,6 +26,7 @@ pub mod optimizer;
 pub mod ratings;
 pub mod record;
 pub mod replay;
+pub mod resume;
 pub mod rows;
 pub mod segment;
 pub mod selfplay;

@@ -4,6 +4,7 @@
 //! evaluator gives a position the same numbers whatever else is in the batch. So a game is bit-equal however many others
 //! run beside it, and a job's games come out in the same order every time.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rand::{RngExt, SeedableRng};
@@ -121,17 +122,42 @@ pub fn play(
     progress: &mut dyn FnMut(SelfPlayProgress),
     stop: &AtomicBool,
 ) -> Result<SelfPlayProgress, SegmentError> {
+    play_rest(job, Vec::new(), evaluator, finished, progress, stop)
+}
+
+/// Like [`play`], with games that an earlier run of the same job has finished. They are handed out first, and counted, and
+/// not played again. Games that are not the job's are left out.
+///
+/// # Errors
+/// What `finished` fails with.
+pub fn play_rest(
+    job: &SelfPlayJob,
+    earlier: Vec<GameRecord>,
+    evaluator: &mut dyn CountingEvaluator,
+    finished: &mut dyn FnMut(GameRecord) -> Result<(), SegmentError>,
+    progress: &mut dyn FnMut(SelfPlayProgress),
+    stop: &AtomicBool,
+) -> Result<SelfPlayProgress, SegmentError> {
     let settings = &job.settings;
     let mut done = SelfPlayProgress {
         games_planned: settings.games,
         ..SelfPlayProgress::default()
     };
-    let mut next = 0;
+    let mut played = BTreeSet::new();
+    for game in earlier {
+        if game.number < settings.games && played.insert(game.number) {
+            done.games += 1;
+            done.rows += game.rows() as u64;
+            finished(game)?;
+        }
+    }
+    let mut left = (0..settings.games).filter(|number| !played.contains(number));
     let mut tables: Vec<Table> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        while tables.len() < settings.concurrent.max(1) && next < settings.games {
-            tables.push(Table::new(job, next));
-            next += 1;
+        while tables.len() < settings.concurrent.max(1)
+            && let Some(number) = left.next()
+        {
+            tables.push(Table::new(job, number));
         }
         for table in &mut tables {
             done.decisions += table.advance(job);
@@ -142,7 +168,7 @@ pub fn play(
             done.rows += game.rows() as u64;
             finished(game)?;
         }
-        if tables.is_empty() && next == settings.games {
+        if tables.is_empty() && done.games == settings.games {
             break;
         }
         evaluate(&mut tables, evaluator);

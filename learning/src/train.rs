@@ -21,6 +21,7 @@ use crate::gradient::{GradientEngine, engine};
 use crate::loss::{HeadLosses, LossWeights};
 use crate::optimizer::{OptimizerSettings, OptimizerState};
 use crate::replay::Reject;
+use crate::resume::{PauseNotes, TrainPause};
 use crate::rows::TrainingRow;
 use crate::segment::{Segment, SegmentError};
 use crate::weights::{NetShape, Weights};
@@ -121,8 +122,8 @@ pub struct TrainOutcome {
     pub training: HeadLosses,
     /// What the gates refused.
     pub rejected: BTreeMap<Reject, u64>,
-    /// Whether it was told to stop before it was through.
-    pub stopped: bool,
+    /// Where it stopped, if it was told to before it was through.
+    pub pause: Option<TrainPause>,
 }
 
 impl TrainOutcome {
@@ -152,6 +153,9 @@ pub enum TrainError {
     /// The loss is not finite; the data or the settings are at fault.
     #[error("the loss is not finite at step {0}; lower the learning rate")]
     Diverged(u64),
+    /// A run was to go on that was another one, or had other data; it can start anew.
+    #[error("the paused run is not this one: its {0} differs")]
+    OtherRun(&'static str),
 }
 
 /// Games of the window, split by what they are for.
@@ -172,25 +176,47 @@ pub fn train(
     progress: &mut dyn FnMut(TrainProgress),
     stop: &AtomicBool,
 ) -> Result<TrainOutcome, TrainError> {
+    train_on(job, None, backend, progress, stop)
+}
+
+/// Like [`train`], from where an earlier run of the same job stopped. On the CPU the outcome is that of a run that was
+/// never stopped.
+///
+/// # Errors
+/// [`TrainError`]; nothing is written anywhere in any case.
+pub fn train_on(
+    job: &TrainJob,
+    pause: Option<TrainPause>,
+    backend: Backend,
+    progress: &mut dyn FnMut(TrainProgress),
+    stop: &AtomicBool,
+) -> Result<TrainOutcome, TrainError> {
     if let Some(parent) = &job.parent {
         check_fits(parent, job.configuration)?;
     }
     let data = load_data(job)?;
     let steps = planned_steps(job, &data);
     let mut run = Run::new(job, &data, backend);
-    tracing::info!(%backend, engine = run.engine.name(), steps, "training starts");
-    let (training, stopped) = run.steps(steps, progress, stop)?;
+    if let Some(pause) = pause {
+        run.go_on(pause, data.range)?;
+    }
+    tracing::info!(%backend, engine = run.engine.name(), steps, from = run.taken(), "training starts");
+    let stopped = run.steps(steps, progress, stop)?;
+    let training = match mean(&run.recent) {
+        Some(recent) if stopped => recent,
+        _ => run.last,
+    };
     let validation = run.validate();
-    let steps = run.optimizer.steps - run.first_step;
+    let steps = run.taken();
     let checkpoint = run.checkpoint(data.range, steps, &training, validation.as_ref());
     Ok(TrainOutcome {
         checkpoint,
+        pause: stopped.then(|| run.pause(data.range)),
         optimizer: run.optimizer,
         steps,
         validation,
         training,
         rejected: data.gate.rejected,
-        stopped,
     })
 }
 
@@ -278,6 +304,10 @@ struct Run<'a> {
     first_step: u64,
     best: Option<HeadLosses>,
     misses: u32,
+    /// Losses since the last report.
+    recent: Vec<HeadLosses>,
+    /// Losses of the last report.
+    last: HeadLosses,
 }
 
 impl<'a> Run<'a> {
@@ -310,37 +340,103 @@ impl<'a> Run<'a> {
             optimizer,
             best: None,
             misses: 0,
+            recent: Vec::new(),
+            last: HeadLosses::default(),
         }
     }
 
+    /// Steps of this run so far.
+    fn taken(&self) -> u64 {
+        self.optimizer.steps - self.first_step
+    }
+
+    /// Takes an earlier run of this job up where it stopped.
+    fn go_on(&mut self, pause: TrainPause, data: DataRange) -> Result<(), TrainError> {
+        let own = self.notes(data);
+        let TrainPause {
+            average,
+            optimizer,
+            notes,
+        } = pause;
+        let agreement = [
+            ("seed", own.seed == notes.seed),
+            ("parent", own.parent == notes.parent),
+            ("data", own.data == notes.data),
+            ("batch", own.batch == notes.batch),
+            ("shape", self.average.values.len() == average.len()),
+        ];
+        if let Some((what, _)) = agreement.into_iter().find(|(_, agrees)| !agrees) {
+            return Err(TrainError::OtherRun(what));
+        }
+        // The optimiser of the parent may have been at hand there and not here, or the other way round: the rows follow
+        // from where it was.
+        let seed = self.job.seed.derive("train", notes.first_step);
+        self.stream.restart(seed);
+        for _ in notes.first_step..notes.steps {
+            self.stream.draw(self.job.settings.batch);
+        }
+        self.average.values = average;
+        self.optimizer = optimizer;
+        self.first_step = notes.first_step;
+        self.best = notes.best;
+        self.misses = notes.misses;
+        self.recent = notes.recent;
+        self.last = notes.last;
+        Ok(())
+    }
+
+    fn notes(&self, data: DataRange) -> PauseNotes {
+        let parent = self.job.parent.as_ref();
+        PauseNotes {
+            seed: self.job.seed,
+            parent: parent.map(|parent| parent.manifest.weights),
+            data,
+            batch: self.job.settings.batch as u64,
+            first_step: self.first_step,
+            steps: self.optimizer.steps,
+            best: self.best,
+            misses: self.misses,
+            recent: self.recent.clone(),
+            last: self.last,
+        }
+    }
+
+    fn pause(&self, data: DataRange) -> TrainPause {
+        TrainPause {
+            average: self.average.values.clone(),
+            optimizer: self.optimizer.clone(),
+            notes: self.notes(data),
+        }
+    }
+
+    /// Takes the steps that are left; true if it was stopped before it was through.
     fn steps(
         &mut self,
         steps: u64,
         progress: &mut dyn FnMut(TrainProgress),
         stop: &AtomicBool,
-    ) -> Result<(HeadLosses, bool), TrainError> {
+    ) -> Result<bool, TrainError> {
         const REPORT_EVERY: u64 = 20;
-        let mut recent: Vec<HeadLosses> = Vec::new();
-        let mut last = HeadLosses::default();
-        for step in 1..=steps {
+        for step in self.taken() + 1..=steps {
             if stop.load(Ordering::Relaxed) {
-                return Ok((mean(&recent).unwrap_or(last), true));
+                return Ok(true);
             }
-            recent.push(self.step()?);
+            let losses = self.step()?;
+            self.recent.push(losses);
             if step % REPORT_EVERY == 0 || step == steps {
-                last = mean(&recent).unwrap_or(last);
-                recent.clear();
+                self.last = mean(&self.recent).unwrap_or(self.last);
+                self.recent.clear();
                 progress(TrainProgress {
                     steps: step,
                     steps_planned: steps,
-                    losses: last,
+                    losses: self.last,
                 });
             }
             if step % self.job.settings.validate_every == 0 && self.is_worse() {
                 break;
             }
         }
-        Ok((last, false))
+        Ok(false)
     }
 
     fn step(&mut self) -> Result<HeadLosses, TrainError> {

@@ -119,6 +119,13 @@ impl<'a> RowStream<'a> {
         self
     }
 
+    /// Begins again, as a stream of this seed would.
+    pub(crate) fn restart(&mut self, seed: Seed) {
+        self.order.clear();
+        self.pool.clear();
+        self.rng = Self::new(self.configuration, self.games, seed).rng;
+    }
+
     /// The next `count` rows; fewer (none) only when the games have no rows at all.
     pub fn draw(&mut self, count: usize) -> Vec<TrainingRow> {
         let all: usize = self.games.iter().map(|game| game.record.rows()).sum();

@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::job::wire::{Assignment, ChildLine, Made};
+use crate::job::wire::{Assignment, ChildLine, Made, SAVE_LINE, Saved};
 use crate::node::JOIN_VARIABLE;
 
 /// Longest line a child may print; one that prints more is broken.
@@ -30,6 +30,8 @@ pub enum ChildEnd {
         /// Whether another attempt could help.
         retry: bool,
     },
+    /// It stopped because it was asked to.
+    Stopped(Option<Saved>),
     /// A signal took it: nobody's fault here.
     Lost {
         /// Which signal.
@@ -37,12 +39,25 @@ pub enum ChildEnd {
     },
 }
 
+/// What is heard of a running child.
+#[derive(Debug)]
+pub enum Heard {
+    /// A line.
+    Line(ChildLine),
+    /// Its stdout closed without a last word.
+    Closed,
+    /// Something that no child of ours says.
+    Nonsense(ChildEnd),
+}
+
 /// A running child. Dropping it kills the process.
 pub struct JobChild {
     process: Child,
     // Open for as long as the child may live: its end of file tells the child that the node is gone.
-    _stdin: ChildStdin,
+    stdin: ChildStdin,
     lines: BufReader<ChildStdout>,
+    /// What has been read of the next line.
+    line: Vec<u8>,
     errors: tokio::task::JoinHandle<String>,
 }
 
@@ -77,8 +92,9 @@ impl JobChild {
         let errors = tokio::spawn(tail(stderr));
         Ok(Self {
             process,
-            _stdin: stdin,
+            stdin,
             lines: BufReader::new(stdout),
+            line: Vec::new(),
             errors,
         })
     }
@@ -88,34 +104,51 @@ impl JobChild {
         self.process.id()
     }
 
-    /// Waits for the next progress report, or for the end. Safe to drop between two lines only; a caller that
-    /// stops listening drops the child as well.
-    pub async fn next(&mut self) -> Result<(u64, u64), ChildEnd> {
-        let mut line = Vec::new();
+    /// Asks it to write down how far it is and to leave. A child that is about to end anyway does not hear it.
+    pub async fn ask_to_save(&mut self) {
+        let line = format!("{SAVE_LINE}\n");
+        if let Err(error) = self.stdin.write_all(line.as_bytes()).await {
+            tracing::debug!(%error, "the job process does not listen");
+        }
+    }
+
+    /// Waits for the next line, or for the end. May be dropped at any time: what was read of a line is kept.
+    pub async fn hear(&mut self) -> Heard {
+        let room = LINE_BYTES_MAX.saturating_sub(self.line.len() as u64);
         let read = (&mut self.lines)
-            .take(LINE_BYTES_MAX)
-            .read_until(b'\n', &mut line)
+            .take(room)
+            .read_until(b'\n', &mut self.line)
             .await;
-        match read {
-            Ok(0) => Err(self.ended().await),
-            Ok(_) => match serde_json::from_slice(&line) {
-                Ok(ChildLine::Progress { done, total }) => Ok((done, total)),
-                Ok(ChildLine::Done { made }) => Err(self.finished(ChildEnd::Done(made)).await),
-                Ok(ChildLine::Failed { error, retry }) => {
-                    Err(self.finished(ChildEnd::Failed { error, retry }).await)
-                }
-                // A line cut off by the child's death is not its last word.
-                Err(_) if !line.ends_with(b"\n") => Err(self.ended().await),
-                Err(error) => Err(ChildEnd::Failed {
-                    error: format!("the job process spoke out of turn: {error}"),
-                    retry: false,
-                }),
-            },
-            Err(error) => Err(ChildEnd::Failed {
+        if let Err(error) = read {
+            return Heard::Nonsense(ChildEnd::Failed {
                 error: format!("cannot read from the job process: {error}"),
                 retry: true,
+            });
+        }
+        let line = std::mem::take(&mut self.line);
+        match serde_json::from_slice(&line) {
+            Ok(line) => Heard::Line(line),
+            // A line cut off by the child's death is not its last word.
+            Err(_) if !line.ends_with(b"\n") && (line.len() as u64) < LINE_BYTES_MAX => {
+                Heard::Closed
+            }
+            Err(error) => Heard::Nonsense(ChildEnd::Failed {
+                error: format!("the job process spoke out of turn: {error}"),
+                retry: false,
             }),
         }
+    }
+
+    /// How it ended, after the first thing heard of it that is not progress.
+    pub async fn end(&mut self, heard: Heard) -> ChildEnd {
+        let end = match heard {
+            Heard::Line(ChildLine::Done { made }) => ChildEnd::Done(made),
+            Heard::Line(ChildLine::Stopped { saved }) => ChildEnd::Stopped(saved),
+            Heard::Line(ChildLine::Failed { error, retry }) => ChildEnd::Failed { error, retry },
+            Heard::Line(ChildLine::Progress { .. }) | Heard::Closed => return self.ended().await,
+            Heard::Nonsense(end) => return end,
+        };
+        self.finished(end).await
     }
 
     /// Kills it and waits until it is gone.

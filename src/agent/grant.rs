@@ -6,21 +6,28 @@ use std::time::Duration;
 
 use anyhow::Context;
 use riftmesh_base::{BlobHash, NodeId};
+use riftmesh_learning::segment::Segment;
+use riftmesh_statemachine::bounds::YIELD_GRACE;
 use riftmesh_statemachine::command::{Body, Loss};
+use riftmesh_statemachine::hold::{HoldVerb, JobCheckpoint};
 use riftmesh_statemachine::job::{Grant, MatchRecord, ModelRecord, Output, SegmentRecord};
 use riftmesh_statemachine::reply::{Refusal, Reply};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::child::{ChildEnd, JobChild};
+use super::child::{ChildEnd, Heard, JobChild};
 use crate::blobs::BlobAccess;
 use crate::client::{CallFailure, Client, deadlines};
 use crate::job::payload::Payload;
-use crate::job::wire::{Assignment, Made};
+use crate::job::wire::{Assignment, ChildLine, Made, Saved};
 use crate::protocol::{Request, Response};
 
 /// Progress goes through the log, so it is said rarely.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+/// Said even if there is none: the answer tells that the job is to give way.
+const PROGRESS_SAID_AGAIN: Duration = Duration::from_secs(10);
+/// How long a child has to write down how far it is. The rest of the grace is for getting that into the log.
+const SAVE_MAX: Duration = Duration::from_secs(YIELD_GRACE.0 / 1_000 * 3 / 4);
 
 /// Everything one grant needs; used once.
 pub struct GrantRunner {
@@ -41,15 +48,31 @@ enum GrantEnd {
         retry: bool,
     },
     Release(Loss, String),
+    /// Asked to give way; from where another grant can go on, if it can.
+    GaveWay(Option<JobCheckpoint>),
     /// The grant is over by the log's own word; nothing to tell.
     Stopped,
 }
 
+/// What the log wants of a running job.
+enum Heed {
+    GoOn,
+    /// The grant is over.
+    Stop,
+    /// Save and stop.
+    GiveWay,
+}
+
 impl GrantRunner {
-    /// Runs the grant. Its child is dead and its scratch directory gone when this returns.
-    pub async fn run(self, grant: Grant, mut stopped: watch::Receiver<bool>) {
+    /// Runs the grant, from where an earlier one stopped if there is such a place. Its child is dead and its scratch directory gone when this returns.
+    pub async fn run(
+        self,
+        grant: Grant,
+        from: Option<JobCheckpoint>,
+        mut stopped: watch::Receiver<bool>,
+    ) {
         let scratch = self.work_dir.join(format!("{}-{}", grant.job, grant.token));
-        let end = match self.execute(&grant, &scratch, &mut stopped).await {
+        let end = match self.execute(&grant, from, &scratch, &mut stopped).await {
             Ok(end) => end,
             Err(error) => GrantEnd::Fail {
                 error: format!("{error:#}"),
@@ -70,6 +93,7 @@ impl GrantRunner {
     async fn execute(
         &self,
         grant: &Grant,
+        from: Option<JobCheckpoint>,
         scratch: &Path,
         stopped: &mut watch::Receiver<bool>,
     ) -> anyhow::Result<GrantEnd> {
@@ -83,31 +107,25 @@ impl GrantRunner {
             }
         };
         let prepared = tokio::select! {
-            prepared = self.prepare(grant, payload, scratch) => prepared?,
+            prepared = self.prepare(grant, payload, from, scratch) => prepared?,
             _ = stopped.changed() => return Ok(GrantEnd::Stopped),
         };
         let mut child = JobChild::start(&self.exe, &prepared).await?;
         tracing::info!(job = %grant.job, pid = child.pid(), "job process started");
-        let mut said = Instant::now();
-        let end = loop {
-            tokio::select! {
-                line = child.next() => match line {
-                    Ok(progress) => {
-                        if said.elapsed() >= PROGRESS_EVERY {
-                            said = Instant::now();
-                            if self.progress(grant, progress).await.is_err() {
-                                break None;
-                            }
-                        }
-                    }
-                    Err(end) => break Some(end),
-                },
-                _ = stopped.changed() => break None,
-            }
+        let end = tokio::select! {
+            end = self.attend(grant, &mut child) => end,
+            _ = stopped.changed() => None,
         };
         match end {
             Some(ChildEnd::Done(made)) => {
                 Ok(GrantEnd::Outputs(vec![self.store(&prepared, made).await?]))
+            }
+            Some(ChildEnd::Stopped(saved)) => {
+                let checkpoint = match saved {
+                    Some(saved) => Some(self.keep(saved).await?),
+                    None => None,
+                };
+                Ok(GrantEnd::GaveWay(checkpoint))
             }
             Some(ChildEnd::Failed { error, retry }) => Ok(GrantEnd::Fail { error, retry }),
             Some(ChildEnd::Lost { reason }) => Ok(GrantEnd::Release(Loss::Process, reason)),
@@ -118,18 +136,69 @@ impl GrantRunner {
         }
     }
 
+    /// Listens to the child until it ends, hands on how far it is, and asks it to stop when the job has to give way. None
+    /// if the grant is over and the child is not.
+    async fn attend(&self, grant: &Grant, child: &mut JobChild) -> Option<ChildEnd> {
+        let mut rounds = interval(PROGRESS_EVERY);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut done, mut said) = ((0, 0), ((0, 0), Instant::now()));
+        // Far away until the child is asked.
+        let save = sleep_until(Instant::now() + Duration::from_secs(u64::from(u32::MAX)));
+        tokio::pin!(save);
+        let mut asked = false;
+        loop {
+            tokio::select! {
+                heard = child.hear() => match heard {
+                    Heard::Line(ChildLine::Progress { done: now, total }) => done = (now, total),
+                    heard => return Some(child.end(heard).await),
+                },
+                _ = rounds.tick() => {
+                    if asked || (done == said.0 && said.1.elapsed() < PROGRESS_SAID_AGAIN) {
+                        continue;
+                    }
+                    said = (done, Instant::now());
+                    match self.progress(grant, done).await {
+                        Heed::GoOn => {}
+                        Heed::Stop => return None,
+                        Heed::GiveWay => {
+                            asked = true;
+                            child.ask_to_save().await;
+                            save.as_mut().reset(Instant::now() + SAVE_MAX);
+                        }
+                    }
+                }
+                () = &mut save => {
+                    tracing::warn!(job = %grant.job, "the job process did not stop in time");
+                    return None;
+                }
+            }
+        }
+    }
+
     /// Brings every input onto this disk and writes the assignment.
     async fn prepare(
         &self,
         grant: &Grant,
         payload: Payload,
+        from: Option<JobCheckpoint>,
         scratch: &Path,
     ) -> anyhow::Result<Assignment> {
         std::fs::create_dir_all(scratch)
             .with_context(|| format!("cannot make {}", scratch.display()))?;
-        let champion = match payload {
-            Payload::Selfplay { .. } => self.champion(grant).await?,
-            Payload::Train(_) | Payload::Evaluate { .. } => None,
+        let resume = match from {
+            Some(from) => self.fetch_checkpoint(grant, &from).await,
+            None => None,
+        };
+        let (resume, champion) = match (&payload, resume) {
+            (Payload::Train(_) | Payload::Evaluate { .. }, resume) => (resume, None),
+            (Payload::Selfplay { .. }, Some(file)) => match self.player_of(grant, &file).await {
+                Ok(model) => (Some(file), model),
+                Err(error) => {
+                    tracing::warn!(job = %grant.job, %error, "self-play begins anew");
+                    (None, self.champion(grant).await?)
+                }
+            },
+            (Payload::Selfplay { .. }, None) => (None, self.champion(grant).await?),
         };
         let mut wanted = payload.inputs();
         wanted.extend(champion);
@@ -146,9 +215,52 @@ impl GrantRunner {
             champion,
             inputs: obtained.files,
             manifests: obtained.manifests,
+            resume,
             out: scratch.to_owned(),
             optimizers: self.optimizers.clone(),
             device: self.device.clone(),
+        })
+    }
+
+    /// The file from which the job goes on. None if nobody gives it in time: then the job begins anew.
+    async fn fetch_checkpoint(&self, grant: &Grant, from: &JobCheckpoint) -> Option<PathBuf> {
+        let (job, configuration) = (grant.job, &grant.spec.configuration);
+        let wanted = [from.blob];
+        let obtained = self
+            .blobs
+            .obtain(&self.client, configuration, &wanted)
+            .await;
+        match obtained {
+            Ok(mut obtained) => {
+                tracing::info!(%job, %from, "the job goes on");
+                obtained.files.remove(&from.blob)
+            }
+            Err(error) => {
+                tracing::warn!(%job, %error, "the checkpoint cannot be had: the job begins anew");
+                None
+            }
+        }
+    }
+
+    /// Who played the games so far, with its files brought here. All games of a segment are one model's, whoever is champion
+    /// by now.
+    async fn player_of(&self, grant: &Grant, games: &Path) -> anyhow::Result<Option<BlobHash>> {
+        let model = segment_model(games.to_owned()).await?;
+        let wanted: Vec<_> = model.into_iter().collect();
+        self.blobs
+            .obtain(&self.client, &grant.spec.configuration, &wanted)
+            .await?;
+        Ok(model)
+    }
+
+    /// Puts what a stopped child wrote into the blob store.
+    async fn keep(&self, saved: Saved) -> anyhow::Result<JobCheckpoint> {
+        let (blob, bytes) = self.blobs.keep(saved.file).await?;
+        Ok(JobCheckpoint {
+            blob,
+            bytes,
+            done: saved.done,
+            holder: self.node,
         })
     }
 
@@ -163,8 +275,8 @@ impl GrantRunner {
         }
     }
 
-    /// Reports progress. An error means that the grant is over.
-    async fn progress(&self, grant: &Grant, (done, total): (u64, u64)) -> Result<(), ()> {
+    /// Reports progress; what the log says to that.
+    async fn progress(&self, grant: &Grant, (done, total): (u64, u64)) -> Heed {
         let body = Body::Progress {
             job: grant.job,
             token: grant.token,
@@ -174,13 +286,17 @@ impl GrantRunner {
         match self.client.propose(body, deadlines::KEEPALIVE).await {
             Err(CallFailure::Refused(refusal)) => {
                 tracing::warn!(job = %grant.job, %refusal, "the grant is over");
-                Err(())
+                Heed::Stop
             }
             Ok(Reply::Cancelled { .. }) => {
                 tracing::info!(job = %grant.job, "cancelled");
-                Err(())
+                Heed::Stop
             }
-            Ok(_) | Err(CallFailure::Unavailable(_) | CallFailure::Unknown(_)) => Ok(()),
+            Ok(Reply::Yield { .. }) => {
+                tracing::info!(job = %grant.job, "gives way to a more urgent job");
+                Heed::GiveWay
+            }
+            Ok(_) | Err(CallFailure::Unavailable(_) | CallFailure::Unknown(_)) => Heed::GoOn,
         }
     }
 
@@ -240,6 +356,9 @@ impl GrantRunner {
 
     async fn tell(&self, grant: &Grant, end: GrantEnd) {
         let (job, token) = (grant.job, grant.token);
+        if let GrantEnd::GaveWay(Some(checkpoint)) = &end {
+            self.tell_checkpoint(grant, checkpoint.clone()).await;
+        }
         let patience = if matches!(end, GrantEnd::Stopped) {
             deadlines::KEEPALIVE
         } else {
@@ -264,6 +383,12 @@ impl GrantRunner {
                 tracing::warn!(%job, why, "the job is given back");
                 Body::Release { job, token, reason }
             }
+            GrantEnd::GaveWay(checkpoint) => {
+                let from = checkpoint.map_or_else(|| "nothing".to_owned(), |from| from.to_string());
+                tracing::info!(%job, from, "the job gives way; another grant goes on from there");
+                let reason = Loss::Left;
+                Body::Release { job, token, reason }
+            }
             // If it is being cancelled the log still waits for this; if it was fenced the log refuses, harmlessly.
             GrantEnd::Stopped => Body::Release {
                 job,
@@ -281,6 +406,20 @@ impl GrantRunner {
         }
     }
 
+    /// Names the place from which the next grant goes on. If that does not get through, the job begins anew, or where it
+    /// began this time.
+    async fn tell_checkpoint(&self, grant: &Grant, checkpoint: JobCheckpoint) {
+        let (job, token) = (grant.job, grant.token);
+        let body = Body::Hold(HoldVerb::Checkpoint {
+            job,
+            token,
+            checkpoint,
+        });
+        if let Err(error) = self.client.propose(body, deadlines::COMMAND).await {
+            tracing::warn!(%job, %error, "the checkpoint could not be told");
+        }
+    }
+
     /// The log refused the outcome, though the grant is current: the attempt has failed.
     async fn fail_refused(&self, grant: &Grant, refusal: &Refusal) {
         let job = grant.job;
@@ -295,6 +434,12 @@ impl GrantRunner {
             tracing::warn!(%job, %error, "the failure could not be told");
         }
     }
+}
+
+/// The model that played the games of a segment. Reads the file, which is not quick.
+async fn segment_model(file: PathBuf) -> anyhow::Result<Option<BlobHash>> {
+    let read = tokio::task::spawn_blocking(move || Segment::read(&file)).await?;
+    Ok(read.context("the games so far")?.header.model)
 }
 
 /// Ends a short while after the stop signal.

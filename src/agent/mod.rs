@@ -15,6 +15,7 @@ use std::time::Duration;
 use riftmesh_base::limits::{KEEPALIVE_EVERY, SESSION_TTL};
 use riftmesh_base::{JobId, SessionId, Token};
 use riftmesh_statemachine::command::{Body, Loss};
+use riftmesh_statemachine::hold::JobCheckpoint;
 use riftmesh_statemachine::job::{Grant, JobKind};
 use riftmesh_statemachine::reply::{Refusal, Reply};
 use riftmesh_statemachine::roster::NodeRecord;
@@ -63,6 +64,9 @@ pub struct WorkerAgent {
     job_clients: Box<dyn Fn() -> Client + Send + Sync>,
     blobs: Arc<BlobAccess>,
 }
+
+/// A grant, and from where it goes on if an earlier one has left something.
+type Granted = (Grant, Option<JobCheckpoint>);
 
 /// A job in hand.
 struct Held {
@@ -195,7 +199,7 @@ impl WorkerAgent {
         let mut beat = interval(KEEPALIVE_EVERY.duration());
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut beats: JoinSet<(Instant, Result<Response, CallFailure>)> = JoinSet::new();
-        let mut claims: JoinSet<Result<Option<Vec<Grant>>, CallFailure>> = JoinSet::new();
+        let mut claims: JoinSet<Result<Option<Vec<Granted>>, CallFailure>> = JoinSet::new();
         let end = loop {
             if session.silence() >= session.ttl {
                 tracing::warn!("no leader for a whole TTL: giving up the session and its jobs");
@@ -219,7 +223,7 @@ impl WorkerAgent {
                 }
                 Some(Ok(granted)) = claims.join_next() => match granted {
                     Ok(Some(grants)) if grants.is_empty() => { claims.spawn(pause()); }
-                    Ok(grants) => grants.into_iter().flatten().for_each(|grant| self.launch(&mut session, grant)),
+                    Ok(grants) => grants.into_iter().flatten().for_each(|granted| self.launch(&mut session, granted)),
                     Err(CallFailure::Refused(Refusal::SessionOver(_))) => break SessionEnd::Over,
                     Err(CallFailure::Unknown(error)) => {
                         tracing::warn!(error, "a claim was never answered: giving up the session and what it may hold");
@@ -269,7 +273,7 @@ impl WorkerAgent {
     fn claim(
         &self,
         session: &Session,
-    ) -> impl Future<Output = Result<Option<Vec<Grant>>, CallFailure>> + use<> {
+    ) -> impl Future<Output = Result<Option<Vec<Granted>>, CallFailure>> + use<> {
         claim(
             Arc::clone(&self.session_client),
             session.id,
@@ -278,7 +282,7 @@ impl WorkerAgent {
         )
     }
 
-    fn launch(&self, session: &mut Session, grant: Grant) {
+    fn launch(&self, session: &mut Session, (grant, from): Granted) {
         tracing::info!(job = %grant.job, kind = %grant.spec.kind, token = %grant.token, "granted");
         let (stop, stopped) = watch::channel(false);
         session.held.insert(
@@ -305,7 +309,7 @@ impl WorkerAgent {
         };
         session.jobs.spawn(async move {
             let job = grant.job;
-            runner.run(grant, stopped).await;
+            runner.run(grant, from, stopped).await;
             job
         });
     }
@@ -367,7 +371,7 @@ async fn keep_alive(
 }
 
 /// Between two claims that brought nothing although work was announced.
-async fn pause() -> Result<Option<Vec<Grant>>, CallFailure> {
+async fn pause() -> Result<Option<Vec<Granted>>, CallFailure> {
     sleep(CLAIM_PAUSE).await;
     Ok(None)
 }
@@ -378,7 +382,7 @@ async fn claim(
     session: SessionId,
     slots: u16,
     cuda: bool,
-) -> Result<Option<Vec<Grant>>, CallFailure> {
+) -> Result<Option<Vec<Granted>>, CallFailure> {
     let kinds = vec![JobKind::Selfplay, JobKind::Train, JobKind::Evaluate];
     let wait = Request::WaitWork {
         kinds: kinds.clone(),
@@ -404,7 +408,24 @@ async fn claim(
         )
         .await?
     {
-        Reply::Granted { grants } => Ok(Some(grants)),
+        Reply::Granted { grants } => Ok(Some(
+            grants.into_iter().map(|grant| (grant, None)).collect(),
+        )),
+        Reply::GrantedFrom {
+            grants,
+            checkpoints,
+        } => {
+            let mut from: BTreeMap<JobId, JobCheckpoint> = checkpoints.into_iter().collect();
+            let grants = grants.into_iter();
+            Ok(Some(
+                grants
+                    .map(|grant| {
+                        let from = from.remove(&grant.job);
+                        (grant, from)
+                    })
+                    .collect(),
+            ))
+        }
         other => Err(CallFailure::Unknown(format!("unexpected answer {other:?}"))),
     }
 }

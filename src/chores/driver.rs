@@ -10,7 +10,11 @@ use riftmesh_base::{BlobHash, ClusterId, ConfigurationName, LogIndex, Millis};
 use riftmesh_raft::{RaftNode, RaftRole};
 use riftmesh_statemachine::State;
 use riftmesh_statemachine::command::{Body, Command};
+use riftmesh_statemachine::hold::HoldVerb;
+use riftmesh_statemachine::job::JobSpec;
+use riftmesh_statemachine::level::HOLDS_SINCE;
 use riftmesh_statemachine::reply::Reply;
+use riftmesh_statemachine::terms::{JobRequest, Terms};
 use riftmesh_statemachine::rotation::RotationVerb;
 use riftmesh_statemachine::trust::TrustVerb;
 use tokio::sync::watch;
@@ -160,9 +164,7 @@ impl Chores {
             for settings in loops {
                 bodies.extend(judgements(state, &settings.configuration, judged));
                 let jobs = plan::plan(&facts::of(state, &settings.configuration), settings);
-                if !jobs.is_empty() {
-                    bodies.push(Body::Submit { jobs });
-                }
+                bodies.extend(submissions(jobs, state.level()));
             }
         });
         bodies
@@ -214,6 +216,26 @@ impl Chores {
         }
         true
     }
+}
+
+/// Jobs that give way are entered as such where the cluster's level allows it.
+fn submissions(jobs: Vec<JobSpec>, level: u32) -> Vec<Body> {
+    let gives_way = |job: &JobSpec| level >= HOLDS_SINCE && plan::gives_way(job);
+    let (yielding, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(gives_way);
+    let mut bodies = Vec::new();
+    if !jobs.is_empty() {
+        bodies.push(Body::Submit { jobs });
+    }
+    if !yielding.is_empty() {
+        let terms = Terms::default();
+        let jobs = yielding.into_iter().map(|spec| JobRequest {
+            spec,
+            terms: terms.clone(),
+        });
+        let jobs = jobs.collect();
+        bodies.push(Body::Hold(HoldVerb::SubmitYielding { jobs }));
+    }
+    bodies
 }
 
 /// Asks for a verdict on every candidate with news.

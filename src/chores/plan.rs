@@ -7,6 +7,7 @@ use riftmesh_statemachine::job::{JobKind, JobSpec, Player, RetryPolicy};
 
 use super::settings::LoopSettings;
 use crate::job::payload::{Payload, TrainOrder};
+use crate::job::run::CONCURRENT;
 
 /// Granted before self-play: a match that decides a promotion.
 const PRIORITY_MATCH: u8 = 150;
@@ -100,6 +101,17 @@ pub fn plan(facts: &LoopFacts, settings: &LoopSettings) -> Vec<JobSpec> {
         job.not_before = patience(facts, job.kind);
     }
     jobs
+}
+
+/// Whether a job of this plan gives way to a more urgent one: where stopping loses little. A training run goes on where it
+/// stopped. Of self-play the finished games are kept, and in a job whose games are all in play at once none is finished
+/// before the end is near. A match begins anew, and something waits for it.
+pub fn gives_way(job: &JobSpec) -> bool {
+    match Payload::from_json(&job.payload) {
+        Ok(Payload::Train(_)) => true,
+        Ok(Payload::Selfplay { games, .. }) => games as usize > CONCURRENT,
+        Ok(Payload::Evaluate { .. }) | Err(_) => false,
+    }
 }
 
 /// Jobs of a kind that keeps dying come ever more slowly: whatever is wrong with them, a flood of more will not mend it,

@@ -1,20 +1,25 @@
 //! The job child: reads one assignment, does it, says how it went, and never outlives its node.
 
-use std::io::{BufRead, Read, Write};
-use std::sync::atomic::AtomicBool;
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::Context;
 
+use riftmesh_learning::checkpoint::write_whole;
+
 use super::run;
-use super::wire::{Assignment, ChildLine};
+use super::run::{Left, Pause};
+use super::wire::{Assignment, ChildLine, Made, SAVE_LINE, Saved};
 
 /// Lowest urgency among the machine's ordinary work: heartbeats, a desktop and an editor go first.
 const NICE: i32 = 10;
 
 /// What the two threads of a child tell its main thread.
 enum Event {
-    Ended(Result<super::wire::Made, run::JobError>),
+    Ended(Result<run::JobOutcome, run::JobError>),
     NodeGone,
 }
 
@@ -47,12 +52,16 @@ fn start() -> anyhow::Result<bool> {
     let assignment: Assignment =
         serde_json::from_str(&line).context("the assignment is not one")?;
     let (sender, events) = sync_channel(2);
-    watch_stdin(sender.clone())?;
-    work(assignment, sender)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let out = assignment.out.clone();
+    watch_stdin(sender.clone(), Arc::clone(&stop))?;
+    work(assignment, sender, stop)?;
     Ok(match events.recv() {
-        Ok(Event::Ended(Ok(made))) => {
-            say(&ChildLine::Done { made });
-            true
+        Ok(Event::Ended(Ok(outcome))) => {
+            let line = last_line(outcome, &out)?;
+            let done = matches!(line, ChildLine::Done { .. });
+            say(&line);
+            done
         }
         Ok(Event::Ended(Err(error))) => {
             say(&ChildLine::Failed {
@@ -66,27 +75,54 @@ fn start() -> anyhow::Result<bool> {
     })
 }
 
-fn watch_stdin(sender: SyncSender<Event>) -> std::io::Result<()> {
+/// What the node hears of a job's outcome. How far a training run is goes into a file here, and only here: a run that is
+/// through has no use for it.
+fn last_line(outcome: run::JobOutcome, out: &Path) -> anyhow::Result<ChildLine> {
+    let saved = match (outcome.left, &outcome.made) {
+        (Left::Nothing, _) => return Ok(ChildLine::Done { made: outcome.made }),
+        (Left::Rest(Pause::Games(done)), Made::Segment { file, .. }) => Some(Saved {
+            file: file.clone(),
+            done,
+        }),
+        (Left::Rest(Pause::Training(pause)), _) => {
+            let file = out.join("pause");
+            write_whole(&file, &pause.to_bytes()).context("checkpoint")?;
+            let done = pause.steps();
+            Some(Saved { file, done })
+        }
+        (Left::Rest(Pause::Games(_)) | Left::All, _) => None,
+    };
+    Ok(ChildLine::Stopped { saved })
+}
+
+fn watch_stdin(sender: SyncSender<Event>, stop: Arc<AtomicBool>) -> std::io::Result<()> {
     std::thread::Builder::new()
         .name("lifeline".to_owned())
         .spawn(move || {
-            let mut rest = [0; 64];
-            while let Ok(1..) = std::io::stdin().lock().read(&mut rest) {}
+            for line in std::io::stdin().lock().lines() {
+                match line {
+                    Ok(line) if line == SAVE_LINE => stop.store(true, Ordering::Relaxed),
+                    Ok(_) => {}
+                    Err(_) => break,
+                }
+            }
             // The main thread may be leaving already.
             drop(sender.send(Event::NodeGone));
         })?;
     Ok(())
 }
 
-fn work(assignment: Assignment, sender: SyncSender<Event>) -> std::io::Result<()> {
+fn work(
+    assignment: Assignment,
+    sender: SyncSender<Event>,
+    stop: Arc<AtomicBool>,
+) -> std::io::Result<()> {
     // Search and training recurse and keep arrays on the stack; be generous.
     std::thread::Builder::new()
         .name("job".to_owned())
         .stack_size(64 << 20)
         .spawn(move || {
-            // A cluster's job is done or not; a node that wants its end ends the process.
-            let never = AtomicBool::new(false);
-            let outcome = std::panic::catch_unwind(|| run::run(&assignment, &mut progress, &never));
+            let outcome = std::panic::catch_unwind(|| run::run(&assignment, &mut progress, &stop));
             let outcome = outcome.unwrap_or_else(|panic| {
                 let text = panic.downcast_ref::<String>().cloned();
                 let text =

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -11,13 +11,15 @@ use riftmesh_base::{BlobHash, Seed};
 use riftmesh_learning::arena::{MatchPlayer, MatchSettings, play_match};
 use riftmesh_learning::checkpoint::{Checkpoint, optimizer_from_bytes, write_whole};
 use riftmesh_learning::device::{Backend, DeviceChoice};
-use riftmesh_learning::evaluator::{CountingEvaluator, NetEvaluator};
+use riftmesh_learning::evaluator::{CountingEvaluator, NetEvaluator, dims_of};
 use riftmesh_learning::optimizer::OptimizerState;
-use riftmesh_learning::segment::SegmentWriter;
+use riftmesh_learning::record::GameRecord;
+use riftmesh_learning::resume::TrainPause;
+use riftmesh_learning::segment::{Segment, SegmentWriter};
 use riftmesh_learning::selfplay::{self, SelfPlayJob, SelfPlaySettings};
 use riftmesh_learning::teacher::HeuristicEvaluator;
-use riftmesh_learning::train::{TrainJob, TrainSettings, train, untrained};
-use riftmesh_learning::weights::NetShape;
+use riftmesh_learning::train::{TrainError, TrainJob, TrainSettings, train, train_on, untrained};
+use riftmesh_learning::weights::{Layout, NetShape};
 use riftmesh_rules::Configuration;
 use riftmesh_search::SearchSettings;
 use riftmesh_statemachine::job::Player;
@@ -26,7 +28,7 @@ use super::payload::{Beginner, Payload, TrainOrder};
 use super::wire::{Assignment, Made};
 
 /// Games in play at a time: one batch of the evaluator.
-const CONCURRENT: usize = 32;
+pub const CONCURRENT: usize = 32;
 /// Time between two progress lines.
 const SAY_EVERY: Duration = Duration::from_millis(500);
 /// Optimiser states kept on a worker, newest first.
@@ -96,6 +98,35 @@ struct Bench<'a> {
     backend: Backend,
 }
 
+/// What a job came to.
+#[derive(Debug)]
+pub struct JobOutcome {
+    /// All that was asked for, or what is whole of it.
+    pub made: Made,
+    /// What is left to do.
+    pub left: Left,
+}
+
+/// What is left of a job that ended.
+#[derive(Debug)]
+pub enum Left {
+    /// Nothing: it is done.
+    Nothing,
+    /// A part, and another attempt can go on from here.
+    Rest(Pause),
+    /// A part, and another attempt has to begin anew.
+    All,
+}
+
+/// Where a job stopped.
+#[derive(Debug)]
+pub enum Pause {
+    /// The segment that was made has the games so far.
+    Games(u64),
+    /// A training run between two steps.
+    Training(Box<TrainPause>),
+}
+
 /// Does what the assignment says. When `stop` is set it ends soon with what is whole: finished games, the network as it
 /// is, pairs of games.
 ///
@@ -105,7 +136,7 @@ pub fn run(
     assignment: &Assignment,
     say: &mut dyn FnMut(Advance),
     stop: &AtomicBool,
-) -> Result<Made, JobError> {
+) -> Result<JobOutcome, JobError> {
     let configuration = Configuration::try_from(&assignment.configuration).map_err(hopeless)?;
     let choice: DeviceChoice = assignment.device.parse().map_err(hopeless)?;
     let backend = Backend::resolve(choice).map_err(hopeless)?;
@@ -155,7 +186,7 @@ impl Bench<'_> {
         player: &mut dyn CountingEvaluator,
         settings: SelfPlaySettings,
         progress: &mut Progress<'_>,
-    ) -> Result<Made, JobError> {
+    ) -> Result<JobOutcome, JobError> {
         let Assignment {
             champion,
             job,
@@ -169,6 +200,7 @@ impl Bench<'_> {
             model: *champion,
             settings,
         };
+        let earlier = self.earlier_games(&job);
         let file = self.assignment.out.join("games.segment");
         let mut writer = SegmentWriter::create(&file, &job.header()).context("segment")?;
         let stop = progress.stop;
@@ -180,8 +212,9 @@ impl Bench<'_> {
             ];
             progress.report(done.games, done.games_planned, figures);
         };
-        selfplay::play(
+        selfplay::play_rest(
             &job,
+            earlier,
             player,
             &mut |game| writer.push(&game),
             &mut report,
@@ -190,11 +223,35 @@ impl Bench<'_> {
         .context("self-play")?;
         let summary = writer.finish().context("segment")?;
         let rows = u32::try_from(summary.rows).map_err(hopeless)?;
-        Ok(Made::Segment {
-            file,
-            games: summary.games,
-            rows,
-        })
+        let games = u64::from(summary.games);
+        let left = match games {
+            all if all == settings.games => Left::Nothing,
+            0 => Left::All,
+            part => Left::Rest(Pause::Games(part)),
+        };
+        let games = summary.games;
+        let made = Made::Segment { file, games, rows };
+        Ok(JobOutcome { made, left })
+    }
+
+    /// The games of an earlier attempt at this job, if it left any.
+    fn earlier_games(&self, job: &SelfPlayJob) -> Vec<GameRecord> {
+        let Some(path) = &self.assignment.resume else {
+            return Vec::new();
+        };
+        match Segment::read(path) {
+            Ok(segment) if segment.header == job.header() => segment.games,
+            Ok(_) => {
+                say("the games so far are of another job or model; it begins anew");
+                Vec::new()
+            }
+            Err(error) => {
+                say(&format!(
+                    "the games so far cannot be read: {error}; the job begins anew"
+                ));
+                Vec::new()
+            }
+        }
     }
 
     /// Who plays: the champion, or a beginner while there is none.
@@ -212,7 +269,11 @@ impl Bench<'_> {
         Ok(Box::new(self.evaluator(&checkpoint)?))
     }
 
-    fn train(&self, order: &TrainOrder, progress: &mut Progress<'_>) -> Result<Made, JobError> {
+    fn train(
+        &self,
+        order: &TrainOrder,
+        progress: &mut Progress<'_>,
+    ) -> Result<JobOutcome, JobError> {
         let parent = order
             .parent
             .map(|model| self.checkpoint(&model))
@@ -245,7 +306,17 @@ impl Bench<'_> {
             let figures = figures.map(|(name, loss)| (name, f64::from(loss)));
             progress.report(done.steps, done.steps_planned, figures);
         };
-        let outcome = train(&job, self.backend, &mut report, stop).context("training")?;
+        let outcome = match self.paused_training(&job) {
+            None => train(&job, self.backend, &mut report, stop),
+            pause => match train_on(&job, pause, self.backend, &mut report, stop) {
+                Err(error @ TrainError::OtherRun(_)) => {
+                    say(&format!("{error}; it begins anew"));
+                    train(&job, self.backend, &mut report, stop)
+                }
+                outcome => outcome,
+            },
+        };
+        let mut outcome = outcome.context("training")?;
         let (weights, manifest) = (
             self.assignment.out.join("weights"),
             self.assignment.out.join("manifest"),
@@ -258,11 +329,33 @@ impl Bench<'_> {
             outcome.checkpoint.manifest.weights,
             &outcome.optimizer_bytes(),
         )?;
-        Ok(Made::Model {
+        let made = Made::Model {
             weights,
             manifest,
             steps: outcome.checkpoint.manifest.steps,
-        })
+        };
+        let left = match outcome.pause.take() {
+            None => Left::Nothing,
+            Some(pause) if pause.steps() == 0 => Left::All,
+            Some(pause) => Left::Rest(Pause::Training(Box::new(pause))),
+        };
+        Ok(JobOutcome { made, left })
+    }
+
+    /// Where an earlier attempt at this job stopped, if it left that.
+    fn paused_training(&self, job: &TrainJob) -> Option<TrainPause> {
+        let path = self.assignment.resume.as_ref()?;
+        let parameters = Layout::new(dims_of(job.shape, job.configuration)).len();
+        let pause = fs::read(path)
+            .map_err(anyhow::Error::from)
+            .and_then(|bytes| Ok(TrainPause::from_bytes(&bytes, parameters)?));
+        pause
+            .map_err(|error| {
+                say(&format!(
+                    "the run so far cannot be read: {error:#}; it begins anew"
+                ))
+            })
+            .ok()
     }
 
     fn evaluate(
@@ -273,7 +366,7 @@ impl Bench<'_> {
         opponent: &Player,
         games: u32,
         progress: &mut Progress<'_>,
-    ) -> Result<Made, JobError> {
+    ) -> Result<JobOutcome, JobError> {
         let mut first = self.player_net(candidate, shape, run_seed)?;
         let mut second = self.player_net(opponent, shape, run_seed)?;
         let settings = MatchSettings {
@@ -295,10 +388,14 @@ impl Bench<'_> {
             &mut report,
             stop,
         );
-        Ok(Made::Match {
+        let made = Made::Match {
             wins: result.score.wins,
             losses: result.score.losses,
-        })
+        };
+        // A match is short: what was played of it is not worth carrying elsewhere.
+        let stopped = stop.load(Ordering::Relaxed) && result.score.games() < games;
+        let left = if stopped { Left::All } else { Left::Nothing };
+        Ok(JobOutcome { made, left })
     }
 
     /// The network behind a player, if there is one.

@@ -1,5 +1,6 @@
 //! What a node and its job child say to each other: one JSON assignment on the child's stdin, JSON lines on its
-//! stdout. The child's stdin stays open; when it closes, the node is gone and the child leaves.
+//! stdout. The child's stdin stays open; when it closes, the node is gone and the child leaves. Until then there is one
+//! more line that the node may say: [`SAVE_LINE`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::payload::Payload;
 
-/// The one line a child reads.
+/// Asks the child to write down how far it is, to say so with [`ChildLine::Stopped`] and to leave.
+pub const SAVE_LINE: &str = "save";
+
+/// The one line a child reads before it starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// The job.
@@ -26,6 +30,9 @@ pub struct Assignment {
     pub inputs: BTreeMap<BlobHash, PathBuf>,
     /// Verified manifests, by the model they belong to.
     pub manifests: BTreeMap<BlobHash, PathBuf>,
+    /// Where an earlier attempt stopped: what [`ChildLine::Stopped`] named then.
+    #[serde(default)]
+    pub resume: Option<PathBuf>,
     /// An empty directory for what the job makes.
     pub out: PathBuf,
     /// Where this worker keeps optimiser states from one training to the next.
@@ -50,6 +57,11 @@ pub enum ChildLine {
         /// What it made.
         made: Made,
     },
+    /// The job stopped because it was asked to; the child exits with 1 next.
+    Stopped {
+        /// From where another attempt can go on; none if it has to begin anew.
+        saved: Option<Saved>,
+    },
     /// The job failed; the child exits with 1 next.
     Failed {
         /// What went wrong and where.
@@ -57,6 +69,15 @@ pub enum ChildLine {
         /// Whether another attempt could help.
         retry: bool,
     },
+}
+
+/// From where a job can go on. Which attempt of the same job can read it is the affair of the kind's runner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// A file inside [`Assignment::out`].
+    pub file: PathBuf,
+    /// How far the job was, in the kind's unit.
+    pub done: u64,
 }
 
 /// What a child made. Paths are inside [`Assignment::out`].

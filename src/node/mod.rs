@@ -4,6 +4,7 @@
 //! on the control runtime; HTTP, the agent and blobs on the work runtime. Jobs run in processes of their own.
 
 mod answer;
+mod archive;
 mod bootstrap;
 mod clients;
 mod cluster_view;

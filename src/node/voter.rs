@@ -132,6 +132,11 @@ impl VoterService {
                 reason: format!("the leader's build knows levels up to {LEVEL}"),
             };
         }
+        // Nor may it stop voters of an older build.
+        if let Err(refusal) = self.raft.read(|_, state| state.check_level(&command.body)) {
+            let reason = refusal.to_string();
+            return Response::Invalid { reason };
+        }
         match self.raft.propose(command, PROPOSE_MAX).await {
             Ok((index, reply)) => Response::Applied { index, reply },
             Err(ProposeError::NotLeader { .. }) => self.not_leader(),

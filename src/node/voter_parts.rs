@@ -10,6 +10,7 @@ use riftmesh_raft::{RaftNode, RaftSettings, RaftStore, RaftTimings};
 use riftmesh_statemachine::command::Body;
 
 use super::answer::Answers;
+use super::archive::ArchiveKeeper;
 use super::bootstrap::{self, Introductions};
 use super::clients::ClientFactory;
 use super::compose::{Parts, Started, Task};
@@ -114,6 +115,17 @@ impl Parts {
             chores.run(stopping).await;
             Ok(())
         };
+        let keeper = ArchiveKeeper {
+            raft: raft.clone(),
+            mesh: Arc::clone(&self.mesh),
+            blobs: Arc::clone(&self.blobs),
+            client: clients.make(),
+        };
+        let stopping = self.stopping.clone();
+        let archive = async move {
+            keeper.run(stopping).await;
+            Ok(())
+        };
         let (mesh, blobs) = (Arc::clone(&self.mesh), Arc::clone(&self.blobs));
         let followed = raft.clone();
         let (client, raft, stopping) = (clients.make(), raft.clone(), self.stopping.clone());
@@ -141,6 +153,7 @@ impl Parts {
             self.work.spawn(authorities),
             self.work.spawn(chores),
             self.work.spawn(copies),
+            self.work.spawn(archive),
             self.work.spawn(self.admit(clients)),
         ]
     }

@@ -13,7 +13,8 @@ impl State {
     /// Applies the entry at `index`: one reply per command, in order, and what happened.
     ///
     /// Cluster time becomes the batch's if that is later; delayed jobs whose time has come are ready, and locks whose
-    /// time is over are free, before the first command. A refused command changes nothing but the table of clients.
+    /// time is over are free, before the first command; behind the last one a holder may be asked to give way. A refused
+    /// command changes nothing but the table of clients.
     ///
     /// # Panics
     /// When the index does not rise, or the batch is of another version or raises the level beyond this build's: the caller's log is broken, and applying it
@@ -37,11 +38,13 @@ impl State {
         self.wake_delayed(&mut turn);
         self.expire_locks(&mut turn);
         self.end_cancellations(&mut turn);
+        self.end_yielding(&mut turn);
         self.end_drains(&mut turn);
         let mut replies = Vec::with_capacity(batch.commands.len());
         for (ordinal, command) in (0..).zip(&batch.commands) {
             replies.push(self.apply_one(&mut turn, ordinal, command));
         }
+        self.ask_to_yield(&mut turn);
         (replies, turn.effects)
     }
 
@@ -137,7 +140,7 @@ impl State {
                 model,
                 reason,
             } => self.roll_back(turn, configuration, *model, reason),
-            Body::AddHolder { blob, node } => self.add_holder(*blob, *node),
+            Body::AddHolder { blob, node } => self.add_holder(turn, *blob, *node),
             Body::Tick => Ok(Reply::Done),
             Body::DrainNode { node, drain } => self.drain(turn, *node, *drain),
             Body::Lock(verb) => self.lock(turn, verb),
@@ -160,6 +163,10 @@ impl State {
             Body::SetTenant { tenant, share } => self.set_tenant(turn, tenant, *share),
             Body::UpgradeTo { level, advertised } => self.upgrade(turn, *level, advertised),
             Body::Trust(verb) => self.change_trust(turn, verb),
+            Body::Hold(verb) => {
+                self.check_level(body)?;
+                self.hold(turn, verb)
+            }
             Body::DrainWithin { node, grace } => self.drain_within(turn, *node, *grace),
         }
     }

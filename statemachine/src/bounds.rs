@@ -28,6 +28,19 @@ pub const HOLDERS_MAX: usize = 64;
 /// A cancelled job's holder may take this long to answer, from level 2 on: time for a keep-alive to tell it, and for a
 /// process to be killed.
 pub const CANCEL_GRACE: Millis = Millis(60_000);
+/// A holder that is asked to give way may take this long to write a checkpoint and give the job back.
+pub const YIELD_GRACE: Millis = Millis(60_000);
+/// Urgent jobs looked at, of different needs, before it is clear that nobody is asked to give way for now. Bounds the
+/// time that takes.
+pub const YIELD_HEADS_MAX: usize = 16;
+/// Jobs in one batch of the archive.
+pub const ARCHIVE_BATCH_JOBS: usize = 256;
+/// A batch of the archive is closed when its jobs' payloads, keys and outputs have this many bytes.
+pub const ARCHIVE_BATCH_BYTES: u64 = 1 << 20;
+/// Nodes that must have said to have a batch of the archive before the state lets go of it; all voters if there are fewer.
+pub const ARCHIVE_COPIES: usize = 2;
+/// Batches of the archive that the state keeps at most until they are copied.
+pub const ARCHIVE_OUTBOX_MAX: usize = 16;
 /// Labels of a job or a worker.
 pub const LABELS_MAX: usize = 16;
 /// Bytes of a label or of a tenant's name.

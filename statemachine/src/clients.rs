@@ -6,6 +6,7 @@ use riftmesh_base::{JobId, LogIndex, Token};
 use serde::{Deserialize, Serialize};
 
 use crate::command::Origin;
+use crate::hold::JobCheckpoint;
 use crate::job::Grant;
 use crate::queue::Queue;
 use crate::reply::Reply;
@@ -35,6 +36,8 @@ struct ClientEntry {
 pub(crate) enum StoredReply {
     Granted(Vec<StoredGrant>),
     Other(Reply),
+    /// With the checkpoints that some of the jobs could go on from.
+    GrantedFrom(Vec<StoredGrant>, Vec<(JobId, JobCheckpoint)>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,37 +50,52 @@ pub(crate) struct StoredGrant {
 
 impl StoredReply {
     fn of(reply: &Reply) -> Self {
-        let Reply::Granted { grants } = reply else {
-            return Self::Other(reply.clone());
-        };
-        let stored = grants.iter().map(|grant| StoredGrant {
-            job: grant.job,
-            token: grant.token,
-            attempt: grant.attempt,
-            losses: grant.losses,
-        });
-        Self::Granted(stored.collect())
+        match reply {
+            Reply::Granted { grants } => Self::Granted(stored(grants)),
+            Reply::GrantedFrom {
+                grants,
+                checkpoints,
+            } => Self::GrantedFrom(stored(grants), checkpoints.clone()),
+            other => Self::Other(other.clone()),
+        }
     }
 
     /// The reply as it was. A grant whose job has left even the ring of finished jobs is left out: it is over.
     pub fn reply(&self, queue: &Queue) -> Reply {
-        let stored = match self {
-            Self::Other(reply) => return reply.clone(),
-            Self::Granted(stored) => stored,
-        };
-        let grants = stored.iter().filter_map(|grant| {
-            Some(Grant {
-                job: grant.job,
-                token: grant.token,
-                attempt: grant.attempt,
-                losses: grant.losses,
-                spec: queue.get(grant.job)?.spec.clone(),
-            })
-        });
-        Reply::Granted {
-            grants: grants.collect(),
+        match self {
+            Self::Other(reply) => reply.clone(),
+            Self::Granted(grants) => Reply::Granted {
+                grants: restored(grants, queue),
+            },
+            Self::GrantedFrom(grants, checkpoints) => Reply::GrantedFrom {
+                grants: restored(grants, queue),
+                checkpoints: checkpoints.clone(),
+            },
         }
     }
+}
+
+fn stored(grants: &[Grant]) -> Vec<StoredGrant> {
+    let stored = grants.iter().map(|grant| StoredGrant {
+        job: grant.job,
+        token: grant.token,
+        attempt: grant.attempt,
+        losses: grant.losses,
+    });
+    stored.collect()
+}
+
+fn restored(grants: &[StoredGrant], queue: &Queue) -> Vec<Grant> {
+    let grants = grants.iter().filter_map(|grant| {
+        Some(Grant {
+            job: grant.job,
+            token: grant.token,
+            attempt: grant.attempt,
+            losses: grant.losses,
+            spec: queue.get(grant.job)?.spec.clone(),
+        })
+    });
+    grants.collect()
 }
 
 /// What the table says about an origin.

@@ -7,6 +7,7 @@ use riftmesh_base::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::hold::HoldVerb;
 use crate::job::{JobKind, JobSpec, MatchRecord, ModelRecord, Output};
 use crate::lock::LockVerb;
 use crate::roster::NodeRecord;
@@ -304,6 +305,8 @@ pub enum Body {
     },
     /// Changes who may join and who is trusted.
     Trust(TrustVerb),
+    /// Names a checkpoint, or enters jobs that give way to more urgent ones.
+    Hold(HoldVerb),
     /// Grants no more work to a node, like [`Body::DrainNode`], and takes back what it still holds after a while.
     DrainWithin {
         /// Which.

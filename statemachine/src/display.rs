@@ -29,7 +29,7 @@ fn short(hash: Option<BlobHash>) -> String {
 }
 
 /// Items with commas between them, or `nothing`.
-fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+pub(crate) fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     let texts: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     if texts.is_empty() {
         "nothing".to_owned()
@@ -173,6 +173,7 @@ impl Display for Body {
             Self::UpgradeTo { level, advertised } => {
                 write!(f, "upgrade to level {level}, known to {}", list(advertised))
             }
+            Self::Hold(verb) => verb.fmt(f),
             Self::SetTenant { tenant, share } => match share {
                 Some(share) => write!(f, "give {tenant} {share}"),
                 None => write!(f, "take its share from {tenant}"),
@@ -289,6 +290,16 @@ impl Display for Reply {
                 write!(f, "locked under {} until {until}", place(*token))
             }
             Self::Revision { revision } => write!(f, "revision {revision}"),
+            Self::GrantedFrom {
+                grants,
+                checkpoints,
+            } => {
+                let from = checkpoints
+                    .iter()
+                    .map(|(job, from)| format!("{job} from {from}"));
+                write!(f, "granted {}; {}", list(grants), list(from))
+            }
+            Self::Yield { job, until } => write!(f, "noted; give {job} back until {until}"),
         }
     }
 }
@@ -385,6 +396,30 @@ impl Display for Effect {
             Self::TenantChanged { tenant } => write!(f, "tenant {tenant} has another share"),
             Self::JobRecurs { job, next } => write!(f, "{job} comes again as {next}"),
             Self::Trust(event) => event.fmt(f),
+            Self::JobCheckpointed { job, token, blob } => {
+                let (token, blob) = (place(*token), blob.short());
+                write!(f, "{job} under {token} can go on from {blob}")
+            }
+            Self::CheckpointRetired { job, blob } => {
+                write!(f, "checkpoint {} of {job} is retired", blob.short())
+            }
+            Self::JobYielding {
+                job,
+                session,
+                token,
+                until,
+            } => {
+                let token = place(*token);
+                write!(
+                    f,
+                    "{session} is to give {job} under {token} back until {until}"
+                )
+            }
+            Self::ArchiveClosed { link } => write!(f, "{link} of the archive is closed"),
+            Self::ArchiveStored { link } => write!(f, "{link} of the archive is stored"),
+            Self::JobGaveWay { job, token } => {
+                write!(f, "{job} under {} gave way", place(*token))
+            }
         }
     }
 }

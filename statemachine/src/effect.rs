@@ -3,9 +3,12 @@
 //! The same entry gives the same effects on every replica. They ask for nothing to be done to the state; a leader uses
 //! them to wake waiting workers and to tell a holder that its job was cancelled.
 
-use riftmesh_base::{BlobHash, ClusterId, ConfigurationName, JobId, NodeId, SessionId, Token};
+use riftmesh_base::{
+    BlobHash, ClusterId, ConfigurationName, JobId, Millis, NodeId, SessionId, Token,
+};
 use serde::{Deserialize, Serialize};
 
+use crate::archive::ArchiveLink;
 use crate::command::Loss;
 use crate::trust::TrustEvent;
 
@@ -214,4 +217,48 @@ pub enum Effect {
     },
     /// Who may join or who is trusted changed.
     Trust(TrustEvent),
+    /// The holder of a job has written a checkpoint.
+    JobCheckpointed {
+        /// Which.
+        job: JobId,
+        /// The grant.
+        token: Token,
+        /// The checkpoint.
+        blob: BlobHash,
+    },
+    /// A checkpoint was replaced, or its job is over; its bytes may be deleted.
+    CheckpointRetired {
+        /// Of which job.
+        job: JobId,
+        /// The checkpoint.
+        blob: BlobHash,
+    },
+    /// The holder of a job is to write a checkpoint and give the job back, for a more urgent one.
+    JobYielding {
+        /// Which.
+        job: JobId,
+        /// The holder.
+        session: SessionId,
+        /// The grant.
+        token: Token,
+        /// Cluster time at which it is taken.
+        until: Millis,
+    },
+    /// A batch of the archive is closed; its bytes are to be copied.
+    ArchiveClosed {
+        /// Which.
+        link: ArchiveLink,
+    },
+    /// Enough nodes have a batch of the archive.
+    ArchiveStored {
+        /// Which.
+        link: ArchiveLink,
+    },
+    /// A job was given back for a more urgent one, or taken because its holder did not; nobody is to blame.
+    JobGaveWay {
+        /// Which.
+        job: JobId,
+        /// The grant that ended.
+        token: Token,
+    },
 }

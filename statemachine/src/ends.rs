@@ -35,6 +35,7 @@ impl State {
                 record.state = end.clone();
                 record.note = cut(&note);
             });
+            self.drop_checkpoint(turn, job);
             let note = format!("{job}, which it waits for, is {}", end.phase());
             for dependant in self.queue.dependants(job) {
                 if end != JobState::Done && self.is_doomed(dependant) {
@@ -47,7 +48,7 @@ impl State {
                 self.recur(turn, job);
             }
         }
-        self.queue.trim(&self.head.bounds);
+        self.trim_ring(turn);
     }
 
     /// Whether a job that waits has lost what it waits for, now that one of those is over and not done.
@@ -89,7 +90,11 @@ impl State {
         spec.not_before = next_time(record, every, turn.now);
         // They are over, and what they came to was for the first time.
         spec.after.clear();
+        let known = self.queue.entered();
         let next = self.enter(turn, &spec, &terms);
+        if next.0 > known && self.holds.yields(job) {
+            self.holds.set_yielding(next);
+        }
         self.queue
             .change(job, turn.now, |record| record.terms.every = None);
         turn.tell(Effect::JobRecurs { job, next });

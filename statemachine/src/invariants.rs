@@ -156,6 +156,18 @@ pub enum Violation {
     /// A node that is trusted no more has no session.
     #[error("node {0} was revoked and has a session")]
     RevokedSession(NodeId),
+    /// A checkpoint belongs to a job that is not over.
+    #[error("a checkpoint of {0}, which is over or unknown")]
+    Checkpoint(JobId),
+    /// A job that gives way is listed, and so is each that somebody holds.
+    #[error("the table of jobs that give way does not follow from the jobs")]
+    HoldIndex,
+    /// Who is asked to give way holds a job that does, under that token, and has time left.
+    #[error("{0} is asked for and not held by one who could give it back")]
+    Asked(JobId),
+    /// The batches that the state keeps are the last ones of the chain, and what is open fills no batch.
+    #[error("the archive's chain does not end in {0}")]
+    Archive(String),
     /// Only nodes that the cluster knows report in a rotation.
     #[error("node {0} is unknown and has reported in a rotation")]
     Adoption(NodeId),
@@ -189,6 +201,8 @@ impl State {
         self.check_locks(&mut found);
         self.check_settings(&mut found);
         self.check_trust(&mut found);
+        self.check_holds(&mut found);
+        self.check_archive(&mut found);
         if !self.matches.is_consistent() {
             found.push(Violation::MatchIndex);
         }
@@ -201,16 +215,18 @@ impl State {
 
     fn check_bounds(&self, found: &mut Vec<Violation>) {
         let bounds = &self.head.bounds;
+        // A full outbox holds the ring up, and new jobs with it.
+        let ring_max = if self.archive.has_room() {
+            bounds.jobs_finished_kept
+        } else {
+            bounds.jobs_finished_kept + bounds.jobs_live_max
+        };
         let mut sizes = vec![
             ("roster", self.nodes.roster.len(), bounds.nodes_max),
             ("sessions", self.nodes.sessions.len(), bounds.nodes_max),
             ("clients", self.clients.len(), bounds.clients_max),
             ("live jobs", self.queue.live(), bounds.jobs_live_max),
-            (
-                "finished jobs",
-                self.queue.finished().len(),
-                bounds.jobs_finished_kept,
-            ),
+            ("finished jobs", self.queue.finished().len(), ring_max),
             ("match names", self.matches.len(), bounds.matches_kept),
             (
                 "configurations",

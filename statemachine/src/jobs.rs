@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use riftmesh_base::limits::{JOB_PAYLOAD_BYTES_MAX, NOTE_BYTES_MAX, SUBMIT_JOBS_MAX};
 use riftmesh_base::{ConfigurationName, JobId, Millis};
 
-use crate::bounds::{AFTER_MAX, ATTEMPTS_MAX, NAME_BYTES_MAX, RETRY_AFTER, SLOTS_MAX};
+use crate::bounds::{
+    AFTER_MAX, ARCHIVE_OUTBOX_MAX, ATTEMPTS_MAX, NAME_BYTES_MAX, RETRY_AFTER, SLOTS_MAX,
+};
 use crate::effect::Effect;
 use crate::job::{JobPhase, JobRecord, JobSpec, JobState};
 use crate::queue::spec_weight;
@@ -124,6 +126,13 @@ impl State {
             configurations.len() as u64,
             bounds.configurations_max as u64,
         )?;
+        if !fresh.is_empty() && self.queue.is_ring_over(bounds) {
+            return Err(Refusal::Full {
+                what: "the archive's outbox: too few voters have copied it".to_owned(),
+                max: ARCHIVE_OUTBOX_MAX as u64,
+                retry_after: RETRY_AFTER,
+            });
+        }
         self.check_shares(&fresh)
     }
 
@@ -165,6 +174,7 @@ impl State {
                     session: lease.session,
                     token: lease.token,
                 });
+                self.holds.withdraw(job);
                 self.queue.change(job, turn.now, |record| {
                     record.state = JobState::Cancelling(lease);
                 });

@@ -38,7 +38,18 @@ impl State {
         {
             grants.push(grant);
         }
-        Ok(Reply::Granted { grants })
+        let from = grants.iter().filter_map(|grant| {
+            let checkpoint = self.holds.checkpoint(grant.job)?;
+            Some((grant.job, checkpoint.clone()))
+        });
+        let checkpoints: Vec<_> = from.collect();
+        if checkpoints.is_empty() {
+            return Ok(Reply::Granted { grants });
+        }
+        Ok(Reply::GrantedFrom {
+            grants,
+            checkpoints,
+        })
     }
 
     fn grant_head(
@@ -75,6 +86,7 @@ impl State {
             token,
         });
         let record = self.queue.get(job)?;
+        self.holds.grant(record);
         Some(Grant {
             job,
             token,
@@ -85,7 +97,7 @@ impl State {
     }
 
     /// The fence: whether the grant `token` of `job` still holds, and whether it is being cancelled.
-    fn fence(&self, job: JobId, token: Token) -> Result<Held, Refusal> {
+    pub(crate) fn fence(&self, job: JobId, token: Token) -> Result<Held, Refusal> {
         let state = self.queue.get(job).map(|record| &record.state);
         match state {
             Some(JobState::Leased(lease)) if lease.token == token => Ok(Held::Leased),
@@ -103,6 +115,7 @@ impl State {
         if let Some(session) = session.and_then(|id| self.nodes.sessions.get_mut(&id)) {
             session.give_back(job, record.spec.needs, &record.terms);
         }
+        self.holds.give_back(record);
     }
 
     pub(crate) fn progress(
@@ -117,10 +130,7 @@ impl State {
             return Err(Refusal::Invalid(format!("{done} done out of {total}")));
         }
         self.queue.set_progress(job, (done, total));
-        Ok(match held {
-            Held::Leased => Reply::Done,
-            Held::Cancelling => Reply::Cancelled { job },
-        })
+        Ok(self.holder_reply(job, token, held))
     }
 
     pub(crate) fn complete(
@@ -201,6 +211,9 @@ impl State {
         reason: Loss,
     ) -> Result<Reply, Refusal> {
         let held = self.fence(job, token)?;
+        if self.give_way(turn, job, token) {
+            return Ok(Reply::Done);
+        }
         self.lose(turn, job, reason);
         Ok(match held {
             Held::Leased => Reply::Done,
@@ -264,7 +277,7 @@ impl State {
 
 /// How a grant that still holds is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Held {
+pub(crate) enum Held {
     Leased,
     Cancelling,
 }

@@ -173,11 +173,16 @@ impl State {
         }
     }
 
-    pub(crate) fn add_holder(&mut self, blob: BlobHash, node: NodeId) -> Result<Reply, Refusal> {
+    pub(crate) fn add_holder(
+        &mut self,
+        turn: &mut Turn,
+        blob: BlobHash,
+        node: NodeId,
+    ) -> Result<Reply, Refusal> {
         if !self.nodes.roster.contains_key(&node) {
             return Err(Refusal::Unknown(format!("node {node} in the roster")));
         }
-        let mut known = false;
+        let mut known = self.add_archive_holder(turn, blob, node);
         for configuration in self.configurations.values_mut() {
             let segment = configuration.ledger.holders_mut(blob);
             let lists = segment

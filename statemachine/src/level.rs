@@ -8,6 +8,8 @@
 //! |---|---|
 //! | 1 | The beginning. |
 //! | 2 | A cancelled job whose holder does not answer within `CANCEL_GRACE` is over, and the holder fenced. |
+//! | 3 | Jobs may name checkpoints and give way ([`Body::Hold`]). Workers hear of it too: upgrade them first. Jobs that leave
+//! |   | the ring of finished ones go to the archive. |
 
 use riftmesh_base::NodeId;
 use serde::{Deserialize, Serialize};
@@ -20,10 +22,23 @@ use crate::roster::Role;
 use crate::state::{State, Turn};
 
 /// The highest level that this build knows.
-pub const LEVEL: u32 = 2;
+pub const LEVEL: u32 = 3;
 
 /// From this level on cancellations have an end.
 const CANCEL_GRACE_SINCE: u32 = 2;
+/// From this level on jobs may stop and go on elsewhere.
+pub const HOLDS_SINCE: u32 = 3;
+/// From this level on jobs that leave the ring go to the archive.
+const ARCHIVE_SINCE: u32 = 3;
+
+/// The level from which on a command may be proposed. Builds that do not know that level may not know the command either,
+/// and would stop before its entry; so a proposer asks before, and the state machine refuses what came too early.
+pub fn needed_by(body: &Body) -> u32 {
+    match body {
+        Body::Hold(_) => HOLDS_SINCE,
+        _ => 1,
+    }
+}
 
 /// The level a cluster is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,8 +56,26 @@ impl State {
         self.level.0
     }
 
+    /// Whether the cluster's level allows a command.
+    ///
+    /// # Errors
+    /// [`Refusal::Conflict`], until the level has been raised.
+    pub fn check_level(&self, body: &Body) -> Result<(), Refusal> {
+        let (now, needed) = (self.level.0, needed_by(body));
+        if now >= needed {
+            return Ok(());
+        }
+        Err(Refusal::Conflict(format!(
+            "the cluster is at level {now} and this needs level {needed}: raise it with `cluster upgrade` when every node runs this build"
+        )))
+    }
+
     pub(crate) fn has_cancel_grace(&self) -> bool {
         self.level.0 >= CANCEL_GRACE_SINCE
+    }
+
+    pub(crate) fn has_archive(&self) -> bool {
+        self.level.0 >= ARCHIVE_SINCE
     }
 
     /// Whether this build may apply a batch. Levels rise one by one, so only the one after the highest that it knows can

@@ -10,6 +10,7 @@
 //! into the cluster.
 
 mod apply;
+pub mod archive;
 mod authorities;
 pub mod bounds;
 mod clients;
@@ -19,6 +20,8 @@ mod drains;
 pub mod effect;
 mod elo_table;
 mod ends;
+pub mod hold;
+mod holds;
 pub mod invariants;
 pub mod job;
 mod jobs;

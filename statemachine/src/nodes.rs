@@ -176,6 +176,7 @@ impl State {
             configuration.ledger.drop_holder(node);
             configuration.registry.drop_holder(node);
         }
+        self.drop_archive_holder(turn, node);
         turn.tell(Effect::NodeForgotten { node });
         Ok(Reply::Done)
     }

@@ -7,6 +7,8 @@ use riftmesh_base::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::archive::ArchiveLink;
+use crate::hold::{JobCheckpoint, Yielding};
 use crate::job::{JobKind, JobPhase, JobRecord, Player};
 pub use crate::ledger::{LedgerTotals, SegmentEntry};
 use crate::lock::LockRecord;
@@ -37,7 +39,8 @@ pub struct JobFilter {
 }
 
 impl JobFilter {
-    fn admits(&self, record: &JobRecord) -> bool {
+    /// Whether a job passes, whatever the limit says.
+    pub fn admits(&self, record: &JobRecord) -> bool {
         let spec = &record.spec;
         let node = record.state.lease().map(|lease| lease.node);
         self.phase.is_none_or(|p| p == record.state.phase())
@@ -250,7 +253,8 @@ impl State {
     }
 
     /// Cluster time at which something happens by itself: a delayed job becomes ready, a lock runs out, a cancelled job's
-    /// grace is over, a node is drained. So a leader with nothing else to propose knows when to propose a `Tick`.
+    /// grace is over, or that of a holder that was asked to give way, or a node is drained. So a leader with nothing else
+    /// to propose knows when to propose a `Tick`.
     pub fn next_deadline(&self) -> Option<Millis> {
         let cancellation = self.queue.next_cancellation();
         let deadlines = [
@@ -258,8 +262,51 @@ impl State {
             self.locks.next_deadline(),
             self.drains.next_deadline(),
             cancellation.filter(|_| self.has_cancel_grace()),
+            self.yield_deadline(),
         ];
         deadlines.into_iter().flatten().min()
+    }
+
+    /// The last batch of the archive, from which the chain leads to the first; none before there is one.
+    pub fn archive_head(&self) -> Option<ArchiveLink> {
+        self.archive.head()
+    }
+
+    /// Jobs in the batches of the archive.
+    pub fn archived_jobs(&self) -> u64 {
+        self.archive.jobs()
+    }
+
+    /// Batches that the state keeps until enough nodes have them: which, the bytes, and who has said to have it.
+    pub fn archive_outbox(&self) -> impl Iterator<Item = (ArchiveLink, &[u8], &[NodeId])> {
+        let outbox = self.archive.outbox().iter();
+        outbox.map(|(number, outgoing)| {
+            let (number, hash) = (*number, outgoing.hash);
+            let link = ArchiveLink { number, hash };
+            (link, outgoing.bytes.as_slice(), outgoing.holders.as_slice())
+        })
+    }
+
+    /// Finished jobs that are in no batch of the archive yet, the one that ended last first.
+    pub fn ended(&self) -> impl Iterator<Item = &JobRecord> {
+        let ring = self.queue.finished().iter().rev();
+        let ring = ring.filter_map(|job| self.queue.get(*job));
+        ring.chain(self.archive.open().iter().rev())
+    }
+
+    /// From where the next attempt at a job goes on, while the job is not over.
+    pub fn checkpoint(&self, job: JobId) -> Option<&JobCheckpoint> {
+        self.holds.checkpoint(job)
+    }
+
+    /// Whether a job gives way to a more urgent one.
+    pub fn yields(&self, job: JobId) -> bool {
+        self.holds.yields(job)
+    }
+
+    /// The holder that is asked to give way, if one is.
+    pub fn yielding(&self) -> Option<&Yielding> {
+        self.holds.asked()
     }
 
     /// Locks that are held, in the order of their names.
@@ -464,7 +511,7 @@ impl State {
         known.flat_map(|known| known.ledger.segments().rev())
     }
 
-    /// Nodes known to have a segment or the weights of a model.
+    /// Nodes known to have a segment, the weights of a model, or a checkpoint.
     pub fn holders(&self, blob: BlobHash) -> Vec<NodeId> {
         let mut holders = Vec::new();
         for configuration in self.configurations.values() {
@@ -476,6 +523,9 @@ impl State {
             let both = segment.into_iter().chain(model).flatten();
             both.for_each(|node| crate::ledger::add_holder(&mut holders, *node));
         }
+        let checkpoints = self.holds.checkpoints().values();
+        let of_blob = checkpoints.filter(|checkpoint| checkpoint.blob == blob);
+        of_blob.for_each(|known| crate::ledger::add_holder(&mut holders, known.holder));
         holders
     }
 

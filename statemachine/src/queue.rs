@@ -65,6 +65,13 @@ impl Class {
         }
     }
 
+    /// Whether `session` could run such a job beside what it runs now.
+    pub fn fits(&self, session: &Session) -> bool {
+        self.suits(session, &JobKind::ALL)
+            && self.slots <= session.slots_free()
+            && (self.device == DeviceNeed::Any || session.device_free(self.gpu_memory_mib))
+    }
+
     /// Whether `session` could run such a job if it had nothing else to do.
     fn suits(&self, session: &Session, kinds: &[JobKind]) -> bool {
         let offer = &session.record;
@@ -104,9 +111,9 @@ pub(crate) struct TenantUse {
 ///
 /// Priority grows with waiting by one per [`AGE_PER_PRIORITY`], the same for every job. So the difference between
 /// two jobs never changes, and their order is that of `since - priority * AGE_PER_PRIORITY`, whatever the time is.
-type Rank = u64;
+pub(crate) type Rank = u64;
 
-fn rank(record: &JobRecord) -> Rank {
+pub(crate) fn rank(record: &JobRecord) -> Rank {
     let since = record.submitted.max(record.spec.not_before);
     let handicap = u64::from(u8::MAX - record.spec.priority) * AGE_PER_PRIORITY.0;
     since.0.saturating_add(handicap)
@@ -124,7 +131,7 @@ pub(crate) fn spec_weight(spec: &JobSpec, terms: &Terms) -> u64 {
     (200 + spec.payload.len() + key + 8 * spec.after.len() + labels + terms.tenant.len()) as u64
 }
 
-fn weight(record: &JobRecord) -> u64 {
+pub(crate) fn weight(record: &JobRecord) -> u64 {
     spec_weight(&record.spec, &record.terms) + 150 * record.outputs.len() as u64
 }
 
@@ -305,18 +312,33 @@ impl Queue {
         }
     }
 
-    /// Forgets the longest finished jobs until the ring keeps to its bounds.
-    pub fn trim(&mut self, bounds: &Bounds) {
-        while self.finished.len() > bounds.jobs_finished_kept
+    /// Whether the ring holds more than it should.
+    pub fn is_ring_over(&self, bounds: &Bounds) -> bool {
+        self.finished.len() > bounds.jobs_finished_kept
             || self.index.finished_bytes > bounds.jobs_finished_bytes_kept
-        {
-            let Some(job) = self.finished.pop_front() else {
-                return;
-            };
-            if let Some(record) = self.jobs.remove(&job) {
-                self.index.remove(&record);
-            }
-        }
+    }
+
+    /// Forgets the job that was finished first, and gives its record.
+    pub fn forget_oldest(&mut self) -> Option<JobRecord> {
+        let job = self.finished.pop_front()?;
+        let record = self.jobs.remove(&job)?;
+        self.index.remove(&record);
+        Some(record)
+    }
+
+    /// The first ready job of each need that is more urgent than `than`, the most urgent first, at most `max` of them. A
+    /// tenant's that has all the slots it may have is not among them: room would not help it.
+    pub fn heads(&self, than: Rank, max: usize, tenants: &Tenants) -> Vec<(Rank, JobId, Class)> {
+        let firsts = self.index.ready.iter();
+        let firsts = firsts.filter_map(|(class, jobs)| Some((jobs.first()?, class)));
+        let mut heads: Vec<_> = firsts
+            .filter(|((rank, _), class)| *rank < than && self.may_hold(class, tenants))
+            .collect();
+        heads.sort_unstable_by_key(|(first, _)| **first);
+        let heads = heads.into_iter().take(max);
+        heads
+            .map(|((rank, job), class)| (*rank, *job, class.clone()))
+            .collect()
     }
 
     /// The first job that `session` could run now: one of `kinds`, not larger than what the session offers, of the tenant

@@ -3,6 +3,7 @@
 use riftmesh_base::{BlobHash, JobId, Millis, SessionId, Token};
 use serde::{Deserialize, Serialize};
 
+use crate::hold::JobCheckpoint;
 use crate::job::Grant;
 use crate::models::Verdict;
 use crate::trust::JoinFault;
@@ -55,6 +56,21 @@ pub enum Reply {
     Revision {
         /// The revision of the write.
         revision: u64,
+    },
+    /// As `Granted`, with the checkpoints that some of the jobs can go on from.
+    GrantedFrom {
+        /// The grants.
+        grants: Vec<Grant>,
+        /// From where, for those that have a checkpoint.
+        checkpoints: Vec<(JobId, JobCheckpoint)>,
+    },
+    /// To `Progress` and to a checkpoint: it is noted, and the job is wanted back for a more urgent one. Write a
+    /// checkpoint, then `Release`; that burns neither an attempt nor a loss.
+    Yield {
+        /// The job.
+        job: JobId,
+        /// Cluster time at which it is taken.
+        until: Millis,
     },
 }
 

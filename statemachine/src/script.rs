@@ -17,6 +17,7 @@
 //! register CONFIG bb:parent | match CONFIG id bb@64:7-3:cc@64 | promote CONFIG bb over=none
 //! rollback CONFIG bb WORDS | reject CONFIG bb WORDS
 //! holder aa n1
+//! submit ... yields | checkpoint j1 4.0 cc BYTES DONE n1
 //! lock NAME OWNER 30s | renew NAME 4.0 30s | unlock NAME 4.0
 //! set KEY [if=any|absent|REVISION] [by=AUTHOR] [under=NAME:4.0] to WORDS | unset KEY [if=...] [by=...] [under=...]
 //! token 1 secret=aa uses=N until=100s [wall=5s] [role=voter] | untoken 1 | join 1 n5 secret=aa key=cc wall=7s
@@ -172,6 +173,12 @@ impl Script {
                 let counters = [("failures", job.failures), ("losses", job.losses)];
                 for (name, count) in counters.into_iter().filter(|(_, count)| *count > 0) {
                     line += &format!(", {count} {name}");
+                }
+                if let Some(from) = self.state.checkpoint(job.id) {
+                    line += &format!(", from {from}");
+                }
+                if self.state.yields(job.id) {
+                    line += ", gives way";
                 }
                 if !job.note.is_empty() {
                     line += &format!(" ({})", job.note);

@@ -21,7 +21,7 @@ const MAGIC: [u8; 4] = *b"RMst";
 const VERSION: u16 = 5;
 /// In the order they follow each other, each with the first version that has it. An older image lacks the later ones,
 /// and what they would hold is empty: nothing that was known then could have filled them.
-const SECTIONS: [(&str, u16); 13] = [
+const SECTIONS: [(&str, u16); 15] = [
     ("head", 1),
     ("clients", 1),
     ("nodes", 1),
@@ -33,6 +33,8 @@ const SECTIONS: [(&str, u16); 13] = [
     ("tenants", 3),
     ("level", 3),
     ("trust", 4),
+    ("holds", 5),
+    ("archive", 5),
     ("drains", 5),
     ("authorities", 5),
 ];
@@ -99,6 +101,8 @@ impl State {
             encode(&self.tenants),
             encode(&self.level),
             encode(&self.trust),
+            encode(&self.holds),
+            encode(&self.archive),
             encode(&self.drains),
             encode(&self.authorities),
         ];
@@ -157,6 +161,8 @@ impl State {
             tenants: later_section(&mut headers, &mut rest)?,
             level: later_section(&mut headers, &mut rest)?,
             trust: later_section(&mut headers, &mut rest)?,
+            holds: later_section(&mut headers, &mut rest)?,
+            archive: later_section(&mut headers, &mut rest)?,
             drains: later_section(&mut headers, &mut rest)?,
             authorities: later_section(&mut headers, &mut rest)?,
         };
@@ -186,6 +192,7 @@ impl State {
         self.queue.rebuild();
         self.matches.rebuild();
         self.locks.rebuild();
+        self.holds.rebuild(self.queue.records());
         for configuration in self.configurations.values_mut() {
             configuration.ledger.rebuild();
             configuration.registry.rebuild();

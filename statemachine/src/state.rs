@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use riftmesh_base::{ClusterId, ConfigurationName, LogIndex, Millis};
 use serde::{Deserialize, Serialize};
 
+use crate::archive::Archive;
 use crate::authorities::Authorities;
 use crate::bounds::Bounds;
 use crate::clients::Clients;
 use crate::drains::Drains;
 use crate::effect::Effect;
+use crate::holds::Holds;
 use crate::ledger::Ledger;
 use crate::level::Level;
 use crate::locks::Locks;
@@ -39,6 +41,8 @@ pub struct State {
     pub(crate) tenants: Tenants,
     pub(crate) level: Level,
     pub(crate) trust: Trust,
+    pub(crate) holds: Holds,
+    pub(crate) archive: Archive,
     pub(crate) drains: Drains,
     pub(crate) authorities: Authorities,
 }
@@ -104,6 +108,8 @@ impl State {
             tenants: Tenants::default(),
             level: Level::default(),
             trust: Trust::default(),
+            holds: Holds::default(),
+            archive: Archive::default(),
             drains: Drains::default(),
             authorities: Authorities::default(),
         }

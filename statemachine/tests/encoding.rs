@@ -15,6 +15,7 @@ use riftmesh_base::{
     SessionId, Token,
 };
 use riftmesh_statemachine::command::{BatchError, Body, COMMAND_VERSION, Loss, Origin};
+use riftmesh_statemachine::hold::{HoldVerb, JobCheckpoint};
 use riftmesh_statemachine::job::{
     DeviceNeed, JobKind, JobSpec, MatchRecord, ModelRecord, Needs, Output, Player, RetryPolicy,
     SegmentRecord,
@@ -133,6 +134,7 @@ fn name(body: &Body) -> &'static str {
         Body::SetTenant { .. } => "SetTenant",
         Body::UpgradeTo { .. } => "UpgradeTo",
         Body::Trust(_) => "Trust",
+        Body::Hold(_) => "Hold",
         Body::DrainWithin { .. } => "DrainWithin",
     }
 }
@@ -230,6 +232,7 @@ fn bodies() -> Vec<Body> {
     bodies.extend(services());
     bodies.extend(work());
     bodies.extend(trust());
+    bodies.extend(holds());
     bodies.extend(rotation());
     bodies
 }
@@ -406,6 +409,32 @@ fn rotation() -> Vec<Body> {
     };
     let verbs = verbs.map(|verb| Body::Trust(TrustVerb::Rotate(verb)));
     [drain, release].into_iter().chain(verbs).collect()
+}
+
+/// Jobs that can stop and go on.
+fn holds() -> Vec<Body> {
+    vec![
+        Body::UpgradeTo {
+            level: 3,
+            advertised: vec![NODE],
+        },
+        Body::Hold(HoldVerb::Checkpoint {
+            job: JOB,
+            token: token(),
+            checkpoint: JobCheckpoint {
+                blob: BlobHash([0xd1; 32]),
+                bytes: 77_777,
+                done: 400,
+                holder: NODE,
+            },
+        }),
+        Body::Hold(HoldVerb::SubmitYielding {
+            jobs: vec![JobRequest {
+                spec: spec(),
+                terms: Terms::default(),
+            }],
+        }),
+    ]
 }
 
 fn hex(bytes: &[u8]) -> String {

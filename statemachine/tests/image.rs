@@ -42,6 +42,11 @@ upgrade 2 n1
 token 1 secret=aa uses=3 until=3600s ; token 2 secret=bb until=60s
 join 1 n6 secret=aa key=c6 wall=5s ; join 1 n7 secret=aa key=c7 wall=5s
 untoken 2 ; distrust n7 wall=9s stolen
+upgrade 3 n1
+submit train hex8_2p x=2 prio=150 yields
+claim s3 2
+checkpoint j9 26.0 cc 1000 5 n2
+submit train hex8_2p labels=big prio=255
 drain n2 within=600s ; authority 1 2 wall=10s
 adopt n1 2 trusting ; adopt n6 2 trusting ; force trusting wall=11s
 adopt n1 2 renewing";
@@ -93,7 +98,7 @@ const VERSIONS: [(u8, &str); 5] = [
     (1, "lock exporter"),
     (2, "share red"),
     (3, "token 1"),
-    (4, "drain n2"),
+    (4, "upgrade 3"),
     (5, ""),
 ];
 

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 mod cluster;
+mod exec;
 mod join;
 mod local;
 mod machine;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -12,7 +12,7 @@ use riftmesh_learning::gates::DataGate;
 use riftmesh_learning::record::GameRecord;
 use riftmesh_learning::replay::{Reject, replay};
 use riftmesh_learning::rows::rows;
-use riftmesh_learning::selfplay::play_again;
+use riftmesh_learning::selfplay::{SelfPlayProgress, play_again, play_rest};
 use riftmesh_learning::window::{RowStream, WindowGame};
 use riftmesh_rules::{Board, RuleOptions};
 use riftmesh_search::SearchSettings;
@@ -33,6 +33,47 @@ fn self_play_is_reproducible_to_the_bit() {
     assert_eq!(games(&alone), together);
     let again = play_again(&alone, 2, &mut evaluator(hex8(), 1));
     assert_eq!(again, together[2]);
+}
+
+/// A job that was stopped goes on: the games it had are kept, the others are those it would have played, and nothing that
+/// is not its own slips in.
+#[test]
+fn stopped_self_play_goes_on() {
+    let mut order = job(hex8(), 4, 2, 6);
+    order.settings.concurrent = 1;
+    let whole = games(&order);
+    let play_on = |earlier: Vec<GameRecord>, stop_after: u64| {
+        let mut played = Vec::new();
+        let mut finished = |game: GameRecord| {
+            played.push(game);
+            Ok(())
+        };
+        let stop = AtomicBool::new(false);
+        let mut progress = |done: SelfPlayProgress| {
+            stop.store(done.games >= stop_after, Ordering::Relaxed);
+        };
+        let mut evaluator = evaluator(hex8(), 1);
+        let done = play_rest(
+            &order,
+            earlier,
+            &mut evaluator,
+            &mut finished,
+            &mut progress,
+            &stop,
+        )
+        .unwrap();
+        assert_eq!(done.games, played.len() as u64);
+        played
+    };
+    let part = play_on(Vec::new(), 2);
+    assert_eq!(part, whole[..2]);
+    let mut earlier = vec![part[1].clone(), part[0].clone(), part[1].clone()];
+    let mut foreign = part[0].clone();
+    foreign.number = 4;
+    earlier.push(foreign);
+    let mut all = play_on(earlier, u64::MAX);
+    all.sort_by_key(|game| game.number);
+    assert_eq!(all, whole);
 }
 
 /// Three and four players, both kinds of small board, cheap searches in between: every game passes the gates.

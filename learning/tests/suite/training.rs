@@ -1,12 +1,15 @@
 //! Training: it fits what it is shown, it is reproducible, and it resumes.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use riftmesh_base::Seed;
 use riftmesh_learning::checkpoint::{Checkpoint, optimizer_from_bytes};
 use riftmesh_learning::optimizer::OptimizerSettings;
-use riftmesh_learning::train::{TrainError, TrainJob, TrainOutcome, TrainSettings, train};
+use riftmesh_learning::resume::TrainPause;
+use riftmesh_learning::train::{
+    TrainError, TrainJob, TrainOutcome, TrainSettings, train, train_on,
+};
 use riftmesh_learning::window::WindowSettings;
 use riftmesh_learning::{Backend, NetShape};
 
@@ -92,6 +95,51 @@ fn training_is_reproducible_and_resumes() {
     assert_eq!(manifest.parent, Some(first.checkpoint.manifest.weights));
     assert_eq!(manifest.data.segments, 2);
     assert_eq!(resumed.checkpoint, run(&more).checkpoint);
+}
+
+/// A run that was stopped between two steps goes on from its file and ends with the network, the optimiser and the figures
+/// of a run that was never stopped; one with other data does not go on from it.
+#[test]
+fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let segments = vec![segment(&job(hex8(), 6, 2, 4), folder.path(), "s")];
+    let mut order = training(segments, 24);
+    order.settings.batch = 8;
+    order.settings.validation_share = 0.5;
+    order.settings.validate_every = 7;
+    let whole = run(&order);
+
+    let stop = AtomicBool::new(false);
+    let mut reports = |_| stop.store(true, Ordering::Relaxed);
+    let part = train(&order, Backend::Cpu, &mut reports, &stop).unwrap();
+    let pause = part.pause.unwrap();
+    assert_eq!((part.steps, pause.steps()), (20, 20));
+    let bytes = pause.to_bytes();
+    let parameters = part.checkpoint.weights.values.len();
+    let pause = TrainPause::from_bytes(&bytes, parameters).unwrap();
+    let go_on = |order: &TrainJob| {
+        let never = AtomicBool::new(false);
+        train_on(
+            order,
+            Some(pause.clone()),
+            Backend::Cpu,
+            &mut |_| {},
+            &never,
+        )
+    };
+    let rest = go_on(&order).unwrap();
+    assert_eq!(rest.checkpoint, whole.checkpoint);
+    assert_eq!(rest.optimizer, whole.optimizer);
+    assert_eq!((rest.steps, rest.pause), (24, None));
+
+    order
+        .segments
+        .push(segment(&job(hex8(), 1, 2, 5), folder.path(), "t"));
+    assert!(matches!(go_on(&order), Err(TrainError::OtherRun("data"))));
+    for cut in [0, 7, bytes.len() / 2, bytes.len() - 1] {
+        assert!(TrainPause::from_bytes(&bytes[..cut], parameters).is_err());
+    }
+    assert!(TrainPause::from_bytes(&bytes, parameters + 1).is_err());
 }
 
 /// Segments that were given as the window all train; a run that has to choose takes the newest.

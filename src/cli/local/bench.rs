@@ -153,11 +153,13 @@ impl<'a> LocalBench<'a> {
             champion,
             inputs: self.inputs.clone(),
             manifests: self.manifests.clone(),
+            resume: None,
             out: out.to_owned(),
             optimizers: out.join(OPTIMIZERS),
             device: self.args.device.to_string(),
         };
-        run::run(&assignment, say, &self.stop).map_err(|error| error.error)
+        let outcome = run::run(&assignment, say, &self.stop).map_err(|error| error.error)?;
+        Ok(outcome.made)
     }
 
     /// Does several jobs of equal kind at once, one thread each, and shows them as one bar of `total` of `unit`.

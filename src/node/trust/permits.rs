@@ -89,6 +89,8 @@ fn may_propose(worker: NodeId, body: &Body, owner: &impl Fn(SessionId) -> Option
         // What an operator may say at any node.
         | Body::Submit { .. }
         | Body::SubmitWith { .. }
+        // A checkpoint carries the token, the rest is a submission.
+        | Body::Hold(_)
         | Body::Cancel { .. }
         | Body::Requeue { .. }
         | Body::TakeBack { .. }

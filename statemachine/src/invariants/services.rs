@@ -1,14 +1,16 @@
-//! The rules of locks and settings.
+//! The rules of locks, settings and held jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use riftmesh_base::{LogIndex, Token};
 
 use super::Violation;
+use crate::archive::{ArchiveBatch, ArchiveLink};
 use crate::bounds::{
-    CERTIFICATES_MAX, LOCKS_MAX, REVOCATIONS_MAX, SETTING_CHANGES_KEPT, SETTINGS_MAX, TENANTS_MAX,
-    TOKENS_MAX,
+    ARCHIVE_BATCH_JOBS, ARCHIVE_OUTBOX_MAX, CERTIFICATES_MAX, LOCKS_MAX, REVOCATIONS_MAX,
+    SETTING_CHANGES_KEPT, SETTINGS_MAX, TENANTS_MAX, TOKENS_MAX,
 };
+use crate::job::{JobRecord, JobState};
 use crate::state::State;
 
 impl State {
@@ -86,10 +88,63 @@ impl State {
         }
     }
 
+    pub(super) fn check_holds(&self, found: &mut Vec<Violation>) {
+        let over = self.holds.checkpoints().keys();
+        let over = over.filter(|job| !self.queue.is_live(**job));
+        found.extend(over.map(|job| Violation::Checkpoint(*job)));
+        let mut listed = self.holds.yielding().iter();
+        if *self.holds.held() != self.holds.derived(self.queue.records())
+            || listed.any(|job| self.queue.get(*job).is_none())
+        {
+            found.push(Violation::HoldIndex);
+        }
+        if let Some(asked) = self.holds.asked() {
+            let record = self.queue.get(asked.job);
+            let holds = |record: &JobRecord| matches!(&record.state, JobState::Leased(lease) if lease.token == asked.token);
+            let able = record.is_some_and(holds) && self.holds.yields(asked.job);
+            if !able || asked.until <= self.head.now {
+                found.push(Violation::Asked(asked.job));
+            }
+        }
+    }
+
+    pub(super) fn check_archive(&self, found: &mut Vec<Violation>) {
+        let archive = &self.archive;
+        let head = archive.head();
+        for (number, outgoing) in archive.outbox() {
+            let (number, hash) = (*number, outgoing.hash);
+            let link = ArchiveLink { number, hash };
+            let batch = ArchiveBatch::from_bytes(&link, &outgoing.bytes);
+            // The one before may be with the nodes already; if it is here it must be the one that is named.
+            let before = batch.as_ref().ok().and_then(ArchiveBatch::before);
+            let fits = |before: &ArchiveLink| {
+                let kept = archive.outbox().get(&before.number);
+                kept.is_none_or(|kept| kept.hash == before.hash)
+            };
+            let last = head.is_some_and(|head| number < head.number || link == head);
+            if batch.is_err() || !before.as_ref().is_none_or(fits) || !last {
+                found.push(Violation::Archive(link.to_string()));
+            }
+        }
+        let listed = archive
+            .open()
+            .iter()
+            .find(|job| self.queue.get(job.id).is_some());
+        if let Some(job) = listed {
+            found.push(Violation::Archive(job.id.to_string()));
+        }
+    }
+
     /// Sizes of the tables whose caps are constants.
-    pub(super) fn service_sizes(&self) -> [(&'static str, usize, usize); 8] {
+    pub(super) fn service_sizes(&self) -> [(&'static str, usize, usize); 10] {
         let (settings, trust) = (&self.settings, &self.trust);
         [
+            (
+                "archive's outbox",
+                self.archive.outbox().len(),
+                ARCHIVE_OUTBOX_MAX,
+            ),
+            ("open batch", self.archive.open().len(), ARCHIVE_BATCH_JOBS),
             ("join tokens", trust.tokens().len(), TOKENS_MAX),
             ("certificates", trust.certificates().len(), CERTIFICATES_MAX),
             ("revocations", trust.revocations().len(), REVOCATIONS_MAX),

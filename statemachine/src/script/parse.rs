@@ -12,7 +12,7 @@ use crate::roster::{NodeRecord, Role};
 
 use super::services::parse_service;
 use super::trust::parse_trust;
-use super::work::{parse_open, parse_share, parse_submit, parse_upgrade};
+use super::work::{parse_checkpoint, parse_open, parse_share, parse_submit, parse_upgrade};
 
 /// The words of a line, read from the left.
 pub(super) struct Words<'a> {
@@ -91,7 +91,7 @@ impl<'a> Words<'a> {
         self.parse("a job")
     }
 
-    fn grant(&mut self) -> Result<(JobId, Token), String> {
+    pub fn grant(&mut self) -> Result<(JobId, Token), String> {
         Ok((self.job()?, parse_token(self.next("a token")?)?))
     }
 
@@ -269,6 +269,9 @@ fn parse_admit(words: &mut Words<'_>) -> Result<Body, String> {
 
 /// The verbs of a worker about a job it holds.
 fn parse_held(verb: &str, words: &mut Words<'_>) -> Result<Option<Body>, String> {
+    if verb == "checkpoint" {
+        return parse_checkpoint(words).map(Some);
+    }
     if !["progress", "complete", "fail", "release"].contains(&verb) {
         return Ok(None);
     }

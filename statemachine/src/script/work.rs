@@ -1,6 +1,7 @@
 //! The verbs about work to be done and those who offer to do it.
 
 use crate::command::Body;
+use crate::hold::{HoldVerb, JobCheckpoint};
 use crate::job::{DeviceNeed, JobSpec};
 use crate::terms::{AfterPolicy, JobRequest, KeyScope, Offer, TenantShare, Terms};
 
@@ -12,8 +13,11 @@ pub(super) fn parse_submit(words: &mut Words<'_>) -> Result<Body, String> {
     let mut spec = JobSpec::plain(kind, words.configuration()?, "{}");
     let mut terms = Terms::default();
     let mut copies = 1;
+    let mut yields = false;
     loop {
-        if words.flag("cuda") {
+        if words.flag("yields") {
+            yields = true;
+        } else if words.flag("cuda") {
             spec.needs.device = DeviceNeed::Cuda;
         } else if let Some((name, value)) = words.setting() {
             if name == "x" {
@@ -21,6 +25,9 @@ pub(super) fn parse_submit(words: &mut Words<'_>) -> Result<Body, String> {
             } else if !set_term(&mut terms, name, value)? {
                 set_spec(&mut spec, name, value)?;
             }
+        } else if yields {
+            let jobs = vec![JobRequest { spec, terms }; copies];
+            return Ok(Body::Hold(HoldVerb::SubmitYielding { jobs }));
         } else if terms == Terms::default() {
             let jobs = vec![spec; copies];
             return Ok(Body::Submit { jobs });
@@ -102,6 +109,22 @@ pub(super) fn parse_open(words: &mut Words<'_>) -> Result<Body, String> {
         slots: offer.slots,
         cuda: offer.cuda,
     })
+}
+
+/// `j1 4.0 cc BYTES DONE n1`.
+pub(super) fn parse_checkpoint(words: &mut Words<'_>) -> Result<Body, String> {
+    let (job, token) = words.grant()?;
+    let checkpoint = JobCheckpoint {
+        blob: words.hash()?,
+        bytes: words.parse("a number of bytes")?,
+        done: words.parse("how far it is")?,
+        holder: words.node()?,
+    };
+    Ok(Body::Hold(HoldVerb::Checkpoint {
+        job,
+        token,
+        checkpoint,
+    }))
 }
 
 /// `2 n1,n2`; nobody has advertised if nobody is named.

@@ -27,7 +27,14 @@ impl Reference {
             job.token = Some(token);
             grants.push((id, token, job.failures + 1, job.losses));
         }
-        Ok(Answer::Granted(grants))
+        let from = |id: &JobId| self.job(*id).unwrap().checkpoint;
+        let from = grants.iter().filter_map(|(id, ..)| Some((*id, from(id)?)));
+        let from: Vec<_> = from.collect();
+        Ok(if from.is_empty() {
+            Answer::Granted(grants)
+        } else {
+            Answer::GrantedFrom(grants, from)
+        })
     }
 
     /// The first in line that fits now, unless one before it has to be waited for.
@@ -53,14 +60,19 @@ impl Reference {
 
     /// Whether an idle session could run the job, and its tenant may hold as much.
     fn suits(&self, session: &PlainSession, job: &PlainJob) -> bool {
+        job.spec.needs.slots <= session.slots
+            && (!is_cuda(job) || session.cuda && job.terms.gpu_memory_mib <= session.memory)
+            && job.terms.labels.iter().all(|l| session.labels.contains(l))
+            && self.is_entitled(job)
+    }
+
+    /// Whether the job would leave its tenant within its share of slots.
+    pub fn is_entitled(&self, job: &PlainJob) -> bool {
         let tenant = &job.terms.tenant;
         let holds = self.live_of(tenant).filter(|job| job.holder.is_some());
         let holds: u32 = holds.map(|job| u32::from(job.spec.needs.slots)).sum();
         let max = self.shares.get(tenant).and_then(|share| share.slots_max);
-        job.spec.needs.slots <= session.slots
-            && (!is_cuda(job) || session.cuda && job.terms.gpu_memory_mib <= session.memory)
-            && job.terms.labels.iter().all(|l| session.labels.contains(l))
-            && max.is_none_or(|max| holds + u32::from(job.spec.needs.slots) <= max)
+        max.is_none_or(|max| holds + u32::from(job.spec.needs.slots) <= max)
     }
 
     fn device_is_free(&self, session: &PlainSession, memory: u32) -> bool {
@@ -101,6 +113,6 @@ impl Reference {
     }
 }
 
-fn is_cuda(job: &PlainJob) -> bool {
+pub fn is_cuda(job: &PlainJob) -> bool {
     job.spec.needs.device == DeviceNeed::Cuda
 }

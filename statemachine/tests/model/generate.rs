@@ -10,10 +10,12 @@ use riftmesh_base::{
     BlobHash, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId, Token,
 };
 use riftmesh_statemachine::command::{Body, Loss, Origin};
+use riftmesh_statemachine::hold::{HoldVerb, JobCheckpoint};
 use riftmesh_statemachine::job::{
     DeviceNeed, JobKind, JobPhase, JobSpec, MatchRecord, ModelRecord, Needs, Output, Player,
     RetryPolicy, SegmentRecord,
 };
+use riftmesh_statemachine::level::LEVEL;
 use riftmesh_statemachine::roster::{NodeRecord, Role};
 use riftmesh_statemachine::terms::{AfterPolicy, JobRequest, KeyScope, Offer, TenantShare, Terms};
 use riftmesh_statemachine::trust::TrustVerb;
@@ -75,6 +77,7 @@ pub enum Action {
         after: Vec<u64>,
         delay: Option<u64>,
         copies: usize,
+        yields: bool,
     },
     Claim {
         session: u64,
@@ -117,7 +120,7 @@ pub enum Action {
     },
     Tick,
     Upgrade {
-        level: u32,
+        ahead: u32,
         known: bool,
     },
     Service(ServiceAction),
@@ -131,6 +134,7 @@ pub enum Verb {
     Complete { hash: u8, odd: bool },
     Fail { retry: bool },
     Release,
+    Checkpoint { blob: u8 },
 }
 
 const BUDGET: u32 = 16;
@@ -218,6 +222,7 @@ fn verb() -> impl Strategy<Value = Verb> {
         6 => (0u8..24, prop::bool::weighted(0.05)).prop_map(|(hash, odd)| Verb::Complete { hash, odd }),
         2 => prop::bool::weighted(0.8).prop_map(|retry| Verb::Fail { retry }),
         2 => Just(Verb::Release),
+        2 => (0u8..6).prop_map(|blob| Verb::Checkpoint { blob }),
     ]
 }
 
@@ -227,7 +232,7 @@ fn action() -> impl Strategy<Value = Action> {
         (spec(), terms()),
         prop::collection::vec(0u64..64, 0..3),
         prop::option::weighted(0.2, 1u64..60_000),
-        1usize..4,
+        (1usize..4, prop::bool::weighted(0.3)),
     );
     let kinds =
         prop_oneof![3 => Just(JobKind::ALL.to_vec()), 1 => kind().prop_map(|kind| vec![kind])];
@@ -241,7 +246,7 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(node, generation, slots, cuda, more)| Action::Open { node, generation, slots, cuda, more }),
         2 => (1u8..3, prop::option::weighted(0.6, share())).prop_map(|(tenant, share)| Action::Share { tenant, share }),
         1 => (0u64..64).prop_map(|session| Action::Expire { session }),
-        8 => submit.prop_map(|((spec, terms), after, delay, copies)| Action::Submit { spec: Box::new(spec), terms: Box::new(terms), after, delay, copies }),
+        8 => submit.prop_map(|((spec, terms), after, delay, (copies, yields))| Action::Submit { spec: Box::new(spec), terms: Box::new(terms), after, delay, copies, yields }),
         8 => (0u64..64, kinds, 1u16..5).prop_map(|(session, kinds, jobs_max)| Action::Claim { session, kinds, jobs_max }),
         16 => (0u64..64, prop::bool::weighted(0.1), verb()).prop_map(|(job, stray, verb)| Action::Held { job, stray, verb }),
         2 => (0u64..64).prop_map(|job| Action::Cancel { job }),
@@ -253,14 +258,14 @@ fn action() -> impl Strategy<Value = Action> {
         20 => (0u8..6, prop::bool::weighted(0.1)).prop_map(|(model, stray)| Action::Promote { model, stray }),
         16 => (0u8..6).prop_map(|model| Action::Rollback { model }),
         1 => Just(Action::Tick),
-        1 => (0u32..3, any::<bool>()).prop_map(|(level, known)| Action::Upgrade { level, known }),
+        2 => (0u32..3, prop::bool::weighted(0.8)).prop_map(|(ahead, known)| Action::Upgrade { ahead, known }),
         8 => service_action().prop_map(Action::Service),
         4 => trust_verb().prop_map(Action::Trust),
     ]
 }
 
-/// Two nodes with a session each: a story without workers has little to tell.
-fn prologue() -> Vec<Step> {
+/// Two nodes with a session each: a story without workers has little to tell. And as many upgrades.
+fn prologue(upgrades: usize) -> Vec<Step> {
     let of_node = |node| {
         let open = Action::Open {
             node,
@@ -272,7 +277,12 @@ fn prologue() -> Vec<Step> {
         [Action::Admit { node }, open]
     };
     let actions = [1, 2].into_iter().flat_map(of_node);
+    let upgrade = Action::Upgrade {
+        ahead: 1,
+        known: true,
+    };
     actions
+        .chain(vec![upgrade; upgrades])
         .map(|action| Step {
             client: None,
             action,
@@ -292,7 +302,12 @@ pub fn steps() -> impl Strategy<Value = Vec<(u64, Vec<Step>)>> {
     let wait = prop_oneof![3 => Just(0u64), 3 => 0u64..2_000, 1 => 0u64..50_000];
     let commands = prop_oneof![5 => prop::collection::vec(step.clone(), 1), 1 => prop::collection::vec(step, 2..6)];
     let entries = prop::collection::vec((wait, commands), 1..200);
-    entries.prop_map(|entries| std::iter::once((0, prologue())).chain(entries).collect())
+    // Mostly at the last level: the earlier ones have less to tell.
+    let upgrades = prop_oneof![1 => 0usize..2, 2 => Just(LEVEL as usize - 1)];
+    (upgrades, entries).prop_map(|(upgrades, entries)| {
+        let first = std::iter::once((0, prologue(upgrades)));
+        first.chain(entries).collect()
+    })
 }
 
 pub fn origin(step: &Step, reference: &Reference) -> Option<Origin> {
@@ -415,6 +430,16 @@ fn held(pick: u64, stray: bool, verb: &Verb, reference: &Reference) -> Body {
             error: "it broke".to_owned(),
             retry: *retry,
         },
+        Verb::Checkpoint { blob } => Body::Hold(HoldVerb::Checkpoint {
+            job,
+            token,
+            checkpoint: JobCheckpoint {
+                blob: BlobHash([*blob; 32]),
+                bytes: u64::from(*blob),
+                done: 1,
+                holder: NodeId(1),
+            },
+        }),
         Verb::Release => Body::Release {
             job,
             token,
@@ -514,6 +539,7 @@ pub fn body(action: &Action, reference: &Reference) -> Body {
             after,
             delay,
             copies,
+            yields,
         } => {
             let mut spec = *spec;
             // Mostly no dependency: a random one is often over already.
@@ -523,6 +549,11 @@ pub fn body(action: &Action, reference: &Reference) -> Body {
             // A device need for those that ask for memory, mostly: without one they are refused.
             if terms.gpu_memory_mib % 5 > 0 {
                 spec.needs.device = DeviceNeed::Cuda;
+            }
+            if yields {
+                let terms = *terms;
+                let jobs = vec![JobRequest { spec, terms }; copies];
+                return Body::Hold(HoldVerb::SubmitYielding { jobs });
             }
             if *terms != Terms::default() {
                 let terms = *terms;
@@ -587,8 +618,9 @@ pub fn body(action: &Action, reference: &Reference) -> Body {
             reason: "regression".to_owned(),
         },
         Action::Tick => Body::Tick,
-        Action::Upgrade { level, known } => Body::UpgradeTo {
-            level,
+        // A level beyond this build's would stop it.
+        Action::Upgrade { ahead, known } => Body::UpgradeTo {
+            level: (reference.level + ahead).min(LEVEL),
             advertised: vec![NodeId(if known { 1 } else { 2 })],
         },
         Action::Service(action) => service_body(&action, &reference.services),

@@ -8,6 +8,7 @@
 
 mod claims;
 mod generate;
+mod holds;
 mod models;
 mod reference;
 mod rotation;
@@ -20,8 +21,8 @@ use std::fmt::Debug;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use riftmesh_base::{ConfigurationName, LogIndex, Millis};
-use riftmesh_statemachine::job::{JobPhase, JobRecord, JobState};
+use riftmesh_base::{ConfigurationName, JobId, LogIndex, Millis, Token};
+use riftmesh_statemachine::job::{Grant, JobPhase, JobRecord, JobState};
 use riftmesh_statemachine::models::{ModelState, Verdict};
 use riftmesh_statemachine::query::JobFilter;
 use riftmesh_statemachine::{Batch, Bounds, Command, Refusal, Reply, State};
@@ -47,12 +48,15 @@ fn answer(reply: Reply) -> Answer {
         Reply::Done => Answer::Done,
         Reply::Session { session, .. } => Answer::Session(session),
         Reply::Submitted { jobs } => Answer::Submitted(jobs),
-        Reply::Granted { grants } => {
-            let grants = grants
-                .into_iter()
-                .map(|g| (g.job, g.token, g.attempt, g.losses));
-            Answer::Granted(grants.collect())
+        Reply::Granted { grants } => Answer::Granted(plain_grants(grants)),
+        Reply::GrantedFrom {
+            grants,
+            checkpoints,
+        } => {
+            let blobs = checkpoints.into_iter().map(|(job, from)| (job, from.blob));
+            Answer::GrantedFrom(plain_grants(grants), blobs.collect())
         }
+        Reply::Yield { job, until } => Answer::Yield(job, until.0),
         Reply::Judged { verdict, champion } => {
             let word = match verdict {
                 Verdict::Promoted { .. } => "promoted",
@@ -79,6 +83,12 @@ fn answer(reply: Reply) -> Answer {
     }
 }
 
+fn plain_grants(grants: Vec<Grant>) -> Vec<(JobId, Token, u32, u32)> {
+    let grants = grants.into_iter();
+    let plain = grants.map(|g| (g.job, g.token, g.attempt, g.losses));
+    plain.collect()
+}
+
 /// A record reduced to what the reference knows.
 fn plain(record: &JobRecord, reference: &PlainJob) -> PlainJob {
     let until = match record.state {
@@ -98,6 +108,8 @@ fn plain(record: &JobRecord, reference: &PlainJob) -> PlainJob {
         submitted: record.submitted.0,
         outputs: record.outputs.clone(),
         terms: record.terms.clone(),
+        yields: reference.yields,
+        checkpoint: reference.checkpoint,
     }
 }
 
@@ -131,16 +143,18 @@ fn compare(state: &State, reference: &Reference) {
     );
     assert_eq!(state.segments(&name).count(), reference.segments.len());
     compare_models(state, reference, &name);
+    compare_holds(state, reference);
     let delayed = jobs.iter().filter(|job| job.phase == JobPhase::Delayed);
     let locks = reference.services.locks.iter();
     let cancelling = jobs.iter().filter(|job| job.phase == JobPhase::Cancelling);
-    let cancelling = cancelling.filter(|_| reference.raised);
+    let cancelling = cancelling.filter(|_| reference.level >= 2);
     assert_eq!(
         state.next_deadline().map(|at| at.0),
         delayed
             .map(|job| job.until)
             .chain(locks.map(|lock| lock.until))
             .chain(cancelling.map(|job| job.until))
+            .chain(reference.asked.map(|asked| asked.until))
             .chain(reference.nodes.values().filter_map(|node| node.drained_by))
             .min()
     );
@@ -152,6 +166,21 @@ fn compare(state: &State, reference: &Reference) {
         assert_eq!(row.jobs, jobs.count() as u64, "{}", row.tenant);
         assert_eq!(row.share, reference.shares.get(&row.tenant).copied());
     }
+}
+
+fn compare_holds(state: &State, reference: &Reference) {
+    for job in &reference.jobs {
+        let checkpoint = state.checkpoint(job.id).map(|from| from.blob);
+        assert_eq!(checkpoint, job.checkpoint, "{}", job.id);
+        assert_eq!(state.yields(job.id), job.yields, "{}", job.id);
+    }
+    let asked = state
+        .yielding()
+        .map(|asked| (asked.job, asked.urgent, asked.until.0));
+    let known = reference
+        .asked
+        .map(|asked| (asked.job, asked.urgent, asked.until));
+    assert_eq!(asked, known);
 }
 
 fn compare_services(state: &State, services: &Services) {
@@ -223,6 +252,7 @@ fn run(entries: &[(u64, Vec<Step>)], tally: &mut Tally) -> Vec<Batch> {
             commands.push(command);
         }
         let batch = Batch::new(Millis(time), commands);
+        reference.finish_entry();
         let (replies, effects) = state.apply(LogIndex(index), &batch);
         for effect in &effects {
             *tally.entry(variant(effect)).or_default() += 1;
@@ -284,7 +314,7 @@ proptest! {
 fn random_commands_reach_everything() {
     let mut runner = TestRunner::deterministic();
     let mut tally = Tally::new();
-    for _ in 0..200 {
+    for _ in 0..300 {
         let entries = steps().new_tree(&mut runner).unwrap().current();
         run(&entries, &mut tally);
     }
@@ -316,6 +346,10 @@ fn random_commands_reach_everything() {
         "TenantChanged",
         "LevelRaised",
         "JobRecurs",
+        "JobCheckpointed",
+        "CheckpointRetired",
+        "JobYielding",
+        "JobGaveWay",
     ];
     let refusals = [
         "fenced",
@@ -332,6 +366,6 @@ fn random_commands_reach_everything() {
     let wanted = effects.map(str::to_owned).into_iter().chain(refusals);
     for name in wanted.chain(["Cancelled".to_owned()]) {
         let seen = tally.get(&name).copied().unwrap_or(0);
-        assert!(seen >= 5, "{name}: {seen} times in 200 stories");
+        assert!(seen >= 5, "{name}: {seen} times in 300 stories");
     }
 }

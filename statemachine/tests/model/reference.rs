@@ -7,6 +7,7 @@
 )]
 
 mod nodes;
+mod plain;
 
 use std::collections::BTreeMap;
 
@@ -18,64 +19,10 @@ use riftmesh_statemachine::lock::LockVerb;
 use riftmesh_statemachine::terms::{AfterPolicy, KeyScope, TenantShare, Terms};
 use riftmesh_statemachine::trust::TrustVerb;
 
+pub use plain::{Answer, Asked, PlainJob, PlainModel, PlainNode, PlainSession};
+
 use crate::services::Services;
 use crate::trust::PlainTrust;
-
-/// A reply without its words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    Done,
-    Session(SessionId),
-    Submitted(Vec<JobId>),
-    /// Job, token, attempt, losses.
-    Granted(Vec<(JobId, Token, u32, u32)>),
-    Judged(&'static str, Option<BlobHash>),
-    Cancelled,
-    Locked(Token, u64),
-    Revision(u64),
-    Refused(&'static str),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlainJob {
-    pub id: JobId,
-    pub spec: JobSpec,
-    pub phase: JobPhase,
-    pub until: u64,
-    pub holder: Option<SessionId>,
-    pub token: Option<Token>,
-    pub failures: u32,
-    pub losses: u32,
-    pub submitted: u64,
-    pub outputs: Vec<Output>,
-    pub terms: Terms,
-}
-
-#[derive(Debug, Clone)]
-pub struct PlainSession {
-    pub id: SessionId,
-    pub node: NodeId,
-    pub slots: u16,
-    pub cuda: bool,
-    pub memory: u32,
-    pub labels: Vec<String>,
-}
-
-#[derive(Debug, Clone)]
-pub struct PlainModel {
-    pub hash: BlobHash,
-    pub state: &'static str,
-    /// Counted matches: opponent, wins, losses.
-    pub matches: Vec<(Option<BlobHash>, u32, u32)>,
-}
-
-#[derive(Debug)]
-pub struct PlainNode {
-    generation: u64,
-    pub draining: bool,
-    /// When what it holds is taken back.
-    pub drained_by: Option<u64>,
-}
 
 #[derive(Debug, Default)]
 pub struct Reference {
@@ -102,10 +49,11 @@ pub struct Reference {
     pub services: Services,
     pub trust: PlainTrust,
     pub shares: BTreeMap<String, TenantShare>,
-    pub raised: bool,
+    pub level: u32,
     /// How far each tenant is in its turns.
     pub passes: BTreeMap<String, u64>,
     pub floor: u64,
+    pub asked: Option<Asked>,
 }
 
 pub type Answered = Result<Answer, &'static str>;
@@ -114,6 +62,7 @@ impl Reference {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
+            level: 1,
             ..Self::default()
         }
     }
@@ -131,6 +80,9 @@ impl Reference {
             }
         }
         self.end_cancellations();
+        if let Some(asked) = self.asked.filter(|asked| asked.until <= self.now) {
+            self.give_way(asked.job);
+        }
         self.end_drains();
     }
 
@@ -139,7 +91,7 @@ impl Reference {
         let held = self
             .jobs
             .iter()
-            .filter(|job| self.raised && job.phase == JobPhase::Cancelling);
+            .filter(|job| self.level >= 2 && job.phase == JobPhase::Cancelling);
         let over = held.filter(|job| job.until <= self.now);
         let mut over: Vec<(u64, JobId)> = over.map(|job| (job.until, job.id)).collect();
         over.sort();
@@ -150,13 +102,16 @@ impl Reference {
 
     /// Node 1 is the only voter there can be.
     fn upgrade(&mut self, level: u32, advertised: &[NodeId]) -> Answered {
-        if level <= 1 + u32::from(self.raised) {
+        if level <= self.level {
             return Ok(Answer::Done);
         }
-        if !self.nodes.contains_key(&NodeId(1)) || !advertised.contains(&NodeId(1)) {
+        if level > self.level + 1
+            || !self.nodes.contains_key(&NodeId(1))
+            || !advertised.contains(&NodeId(1))
+        {
             return Err("conflict");
         }
-        self.raised = true;
+        self.level = level;
         self.end_cancellations();
         Ok(Answer::Done)
     }
@@ -184,16 +139,22 @@ impl Reference {
 
     fn remembered(&self, answer: Answer) -> Answer {
         match answer {
-            Answer::Granted(grants) => {
-                let known = |job| self.jobs.iter().any(|j| j.id == job);
-                Answer::Granted(grants.into_iter().filter(|g| known(g.0)).collect())
+            Answer::Granted(mut grants) => {
+                grants.retain(|g| self.job(g.0).is_some());
+                Answer::Granted(grants)
+            }
+            Answer::GrantedFrom(mut grants, from) => {
+                grants.retain(|g| self.job(g.0).is_some());
+                Answer::GrantedFrom(grants, from)
             }
             other => other,
         }
     }
 
     fn run(&mut self, body: &Body) -> Answer {
-        self.dispatch(body).unwrap_or_else(Answer::Refused)
+        let answer = self.dispatch(body).unwrap_or_else(Answer::Refused);
+        self.forget_asked();
+        answer
     }
 
     fn dispatch(&mut self, body: &Body) -> Answered {
@@ -252,13 +213,11 @@ impl Reference {
                 jobs_max,
             } => self.claim(*session, kinds, *jobs_max),
             Body::Progress { job, token, .. } => {
-                let cancelling = self.held(*job, *token)?.phase == JobPhase::Cancelling;
-                Ok(if cancelling {
-                    Answer::Cancelled
-                } else {
-                    Answer::Done
-                })
+                self.held(*job, *token)?;
+                Ok(self.tell_holder(*job))
             }
+            Body::Hold(_) if self.level < 3 => Err("conflict"),
+            Body::Hold(verb) => self.hold(verb),
             Body::Complete {
                 job,
                 token,
@@ -430,7 +389,7 @@ impl Reference {
         Ok(())
     }
 
-    fn submit(&mut self, specs: &[(JobSpec, Terms)]) -> Answered {
+    pub fn submit(&mut self, specs: &[(JobSpec, Terms)]) -> Answered {
         for (spec, terms) in specs {
             if terms.gpu_memory_mib > 0 && spec.needs.device != DeviceNeed::Cuda {
                 return Err("invalid");
@@ -460,6 +419,8 @@ impl Reference {
             submitted: self.now,
             outputs: Vec::new(),
             terms: terms.clone(),
+            yields: false,
+            checkpoint: None,
         });
         self.settle(id);
         id
@@ -496,7 +457,7 @@ impl Reference {
         i128::from(job.spec.priority) * 10_000 + i128::from(self.now) - i128::from(since)
     }
 
-    fn held(&self, id: JobId, token: Token) -> Result<&PlainJob, &'static str> {
+    pub fn held(&self, id: JobId, token: Token) -> Result<&PlainJob, &'static str> {
         let job = self.job(id).ok_or("fenced")?;
         if job.holder.is_some() && job.token == Some(token) {
             Ok(job)
@@ -576,6 +537,10 @@ impl Reference {
 
     fn release(&mut self, id: JobId, token: Token, _: Loss) -> Answered {
         let cancelling = self.held(id, token)?.phase == JobPhase::Cancelling;
+        if self.is_asked(id) {
+            self.give_way(id);
+            return Ok(Answer::Done);
+        }
         self.lose(id);
         Ok(if cancelling {
             Answer::Cancelled
@@ -609,6 +574,7 @@ impl Reference {
             }
             job.phase = phase;
             job.holder = None;
+            job.checkpoint = None;
             self.finished.push(id);
             let waiting = self
                 .jobs
@@ -647,6 +613,7 @@ impl Reference {
         };
         let mut spec = job.spec.clone();
         let terms = job.terms.clone();
+        let yields = job.yields;
         job.terms.every = None;
         let mut next = job.submitted.max(spec.not_before.0);
         while next <= now {
@@ -657,7 +624,11 @@ impl Reference {
         }
         spec.not_before = Millis(next);
         spec.after.clear();
-        self.enter(&spec, &terms);
+        let entered = self.entered;
+        let next = self.enter(&spec, &terms);
+        if self.entered > entered {
+            self.job_mut(next).yields = yields;
+        }
     }
 
     fn cancel(&mut self, id: JobId) -> Answered {
