@@ -46,6 +46,8 @@ pub use watch::{Change, Watch};
 #[cfg(test)]
 mod cluster_tests;
 #[cfg(test)]
+mod garbage_tests;
+#[cfg(test)]
 mod member_tests;
 #[cfg(test)]
 mod store_tests;
