@@ -13,9 +13,11 @@ use crate::machine::{Machine, wait};
 
 const VOTERS: u16 = 3;
 
-struct Mesh {
-    voters: Vec<Machine>,
-    seeds: String,
+pub struct Mesh {
+    pub voters: Vec<Machine>,
+    pub seeds: String,
+    /// The cluster's credential.
+    pub credential: String,
     /// A machine that joins.
     worker: Machine,
     /// A machine that tries.
@@ -24,7 +26,8 @@ struct Mesh {
 }
 
 impl Mesh {
-    fn start() -> Self {
+    /// Three voters with a leader.
+    pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let credential = folder.path().join("cluster.credential");
         make_credential(&credential);
@@ -47,6 +50,7 @@ impl Mesh {
             intruder: machine("intruder", VOTERS + 1),
             voters,
             seeds,
+            credential: credential.to_owned(),
             _folder: folder,
         };
         mesh.wait("a leader", || {
@@ -57,7 +61,7 @@ impl Mesh {
         mesh
     }
 
-    fn wait<T>(&self, what: &str, look: impl FnMut() -> Option<T>) -> T {
+    pub fn wait<T>(&self, what: &str, look: impl FnMut() -> Option<T>) -> T {
         let machines: Vec<_> = self.voters.iter().chain([&self.worker]).collect();
         wait(what, &machines, look)
     }
