@@ -39,7 +39,7 @@ pub enum BootstrapDecision {
     Wait(String),
     /// Write the first entry with these voters and addresses. Exactly one node is ever told so.
     Initialise(BTreeMap<NodeId, String>),
-    /// The cluster exists and this node is one of its voters, or has data of its own: start and follow.
+    /// The cluster exists and this node has something of its log: follow.
     Join,
     /// People have to sort this out; the text names the disagreement.
     Error(String),
@@ -62,10 +62,13 @@ pub fn decide_bootstrap(own: &SeedFact, others: &[SeedFact]) -> BootstrapDecisio
     match disagreement(own, others) {
         Some(reason) => BootstrapDecision::Error(reason),
         None if own.has_data => BootstrapDecision::Join,
-        None if others.iter().any(|other| other.voters.contains(&own.node)) => {
-            BootstrapDecision::Join
-        }
-        None => agree(own, others),
+        None => match others.iter().find(|other| other.voters.contains(&own.node)) {
+            // Not yet: whoever wrote it may lose it again before anything of it is here.
+            Some(other) => {
+                BootstrapDecision::Wait(format!("for the first entry from {}", other.node))
+            }
+            None => agree(own, others),
+        },
     }
 }
 
@@ -79,10 +82,12 @@ fn disagreement(own: &SeedFact, others: &[SeedFact]) -> Option<String> {
             list(&own.seeds)
         ));
     }
-    others.iter().find_map(|other| differs(own, other, expect))
+    others
+        .iter()
+        .find_map(|other| differs(own, other, others, expect))
 }
 
-fn differs(own: &SeedFact, other: &SeedFact, expect: u16) -> Option<String> {
+fn differs(own: &SeedFact, other: &SeedFact, others: &[SeedFact], expect: u16) -> Option<String> {
     let who = format!("{} at {}", other.node, other.address);
     if other.node == own.node {
         return Some(format!(
@@ -101,10 +106,7 @@ fn differs(own: &SeedFact, other: &SeedFact, expect: u16) -> Option<String> {
     }
     if other.has_data {
         let stranger = !other.voters.is_empty() && !other.voters.contains(&own.node);
-        return stranger.then(|| {
-            let cluster = other.cluster.map_or("a cluster".to_owned(), |id| format!("cluster {id}"));
-            format!("{who} already belongs to {cluster} without this node; to join that cluster start this node without --bootstrap-expect and give it a vote with `riftmesh raft add-voter`")
-        });
+        return stranger.then(|| a_cluster_without(own, other, others));
     }
     if other.expect != Some(expect) {
         let theirs = other
@@ -123,6 +125,29 @@ fn differs(own: &SeedFact, other: &SeedFact, expect: u16) -> Option<String> {
             list(&own.seeds)
         )
     })
+}
+
+/// What to tell a voter that finds the cluster begun, and itself no part of it: most often its disk was lost. It is a
+/// new voter then, whatever machine it runs on.
+fn a_cluster_without(own: &SeedFact, other: &SeedFact, others: &[SeedFact]) -> String {
+    let cluster = other
+        .cluster
+        .map_or("a cluster".to_owned(), |id| format!("cluster {id}"));
+    let speaking: BTreeSet<NodeId> = others.iter().map(|fact| fact.node).collect();
+    let missing: Vec<NodeId> = other.voters.difference(&speaking).copied().collect();
+    let old = match &missing[..] {
+        [one] => one.to_string(),
+        _ => "OLD".to_owned(),
+    };
+    let new = own.node;
+    format!(
+        "{} at {} already belongs to {cluster}, whose voters ({}) do not include this node, {new}, which is empty; it does \
+         not begin a second one. Start it again without --bootstrap-expect, with the same seeds; then, if it stands in for \
+         a voter that lost its disk, `riftmesh raft remove-voter {old}`, and `riftmesh raft add-voter {new}`",
+        other.node,
+        other.address,
+        list(&other.voters)
+    )
 }
 
 /// Empty, in agreement so far: initialise once everyone has heard everyone.
@@ -259,7 +284,9 @@ mod tests {
                     turn.iter().for_each(|i| drop(world.step(*i, &[])));
                 }
                 assert_eq!(world.initialised, [1], "start {start:?}, turns {turn:?}");
-                assert!((1..=3).all(|i| world.step(i, &[]) == Join));
+                assert_eq!(world.step(1, &[]), Join);
+                let expected = Wait("for the first entry from 0000000000000001".to_owned());
+                assert!((2..=3).all(|i| world.step(i, &[]) == expected));
             }
         }
     }
@@ -307,6 +334,8 @@ mod tests {
         assert!(matches!(world.step(2, &[]), Wait(_)));
         world.up.insert(1);
         assert_eq!(world.step(1, &[]), Join);
+        assert!(matches!(world.step(2, &[]), Wait(_)));
+        world.facts.get_mut(&2).unwrap().has_data = true;
         assert_eq!(world.step(2, &[]), Join);
     }
 
@@ -349,7 +378,7 @@ mod tests {
             })
         });
         assert!(
-            text.contains("without this node") && text.contains("0707"),
+            text.contains("do not include this node") && text.contains("0707"),
             "{text}"
         );
         let text = error(|w| fact(w, 2, |f| f.node = NodeId(1)));
@@ -364,6 +393,72 @@ mod tests {
             })
         });
         assert!(text.contains("0101") && text.contains("0202"), "{text}");
+    }
+
+    /// The disk of one voter of three is lost, and it is started again as it was the first time, under a new id: whoever
+    /// answers it and whatever it has heard, it never begins a cluster, and is told what to type, with the ids.
+    #[test]
+    fn a_voter_that_lost_its_disk_begins_nothing() {
+        let mut world = World::new(3);
+        world.up.extend([1, 2, 3]);
+        for _ in 0..2 {
+            [1, 2, 3].iter().for_each(|i| drop(world.step(*i, &[])));
+        }
+        assert_eq!(world.initialised, [1]);
+        let members: BTreeSet<NodeId> = (1..=3).map(NodeId).collect();
+        for i in [2, 3] {
+            let fact = world.facts.get_mut(&i).unwrap();
+            fact.has_data = true;
+            fact.voters = members.clone();
+        }
+        for lost in 1..=3 {
+            let fresh = |fact: &SeedFact| SeedFact {
+                node: NodeId(0xf),
+                cluster: None,
+                voters: BTreeSet::new(),
+                has_data: false,
+                heard: BTreeSet::from([NodeId(0xf)]),
+                ..fact.clone()
+            };
+            let own = fresh(&world.facts[&lost]);
+            let others: Vec<SeedFact> = (1..=3)
+                .filter(|i| *i != lost)
+                .map(|i| world.facts[&i].clone())
+                .collect();
+            for heard in [&others[..], &others[..1], &others[1..], &[]] {
+                let everybody = heard
+                    .iter()
+                    .map(|fact| fact.node)
+                    .chain([own.node])
+                    .collect();
+                let own = SeedFact {
+                    heard: everybody,
+                    ..own.clone()
+                };
+                match (decide_bootstrap(&own, heard), heard.len()) {
+                    (Error(text), 2) => {
+                        let old = NodeId(lost);
+                        assert!(
+                            text.contains(&format!("`riftmesh raft remove-voter {old}`")),
+                            "{text}"
+                        );
+                        assert!(
+                            text.contains("`riftmesh raft add-voter 000000000000000f`"),
+                            "{text}"
+                        );
+                        assert!(text.contains("without --bootstrap-expect"), "{text}");
+                    }
+                    (Error(text), 1) => assert!(text.contains("remove-voter OLD"), "{text}"),
+                    (Wait(_), 0) => {}
+                    (other, _) => panic!("it should not go on: {other}"),
+                }
+                let waits = SeedFact {
+                    expect: None,
+                    ..own
+                };
+                assert!(matches!(decide_bootstrap(&waits, heard), Wait(_)));
+            }
+        }
     }
 
     /// A node that was started without an expectation waits to be added; it never begins a cluster.

@@ -44,7 +44,11 @@ pub use status::{LeaderHint, MemberStatus, RaftRole, RaftStatus};
 pub use watch::{Change, Watch};
 
 #[cfg(test)]
+mod bootstrap_tests;
+#[cfg(test)]
 mod cluster_tests;
+#[cfg(test)]
+mod garbage_tests;
 #[cfg(test)]
 mod member_tests;
 #[cfg(test)]

@@ -16,13 +16,17 @@ use openraft::raft::{
 };
 use riftmesh_base::{BlobHash, NodeId, decode, encode};
 use riftmesh_transport::{CallError, Lane, SharedLink, Target};
+use tokio::time::Instant;
 
 use crate::epoch::Epoch;
 use crate::types::{Address, Image, Payload, Snapshot, TypeConfig, Vote};
 use crate::wire::{Envelope, Request, Response, SnapshotPart};
 
 /// Bytes of a snapshot per message.
-const PART_BYTES: usize = 4 << 20;
+const PART_BYTES: usize = 1 << 20;
+/// A part of a snapshot without an answer is sent again after this long. Parts that a cut swallowed must not hold up a
+/// follower that is back, and a repeat costs nothing but its bytes; the last one waits for the same installation.
+const PART_AGAIN: Duration = Duration::from_millis(750);
 
 type RpcError = RPCError<TypeConfig>;
 
@@ -153,6 +157,17 @@ impl PeerWire {
         call.await.map_err(Into::into)
     }
 
+    async fn append(
+        &self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        deadline: Duration,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        match self.call(Request::Append(rpc), deadline).await? {
+            Response::Append(response) => Ok(response),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     async fn send_snapshot(
         &self,
         vote: Vote,
@@ -173,10 +188,30 @@ impl PeerWire {
                 offset: offset as u64,
                 bytes: Payload(image[offset..end].into()),
             };
-            match self.call(Request::Snapshot(part), deadline).await? {
+            match self.send_part(&part, deadline).await? {
                 Response::Installed(response) => return Ok(response),
                 Response::PartTaken if end < image.len() => offset = end,
                 other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Sends a part until it is answered, for `deadline` at most. A peer that says at once that it is not there is not
+    /// asked again: openraft waits before it begins anew.
+    async fn send_part(
+        &self,
+        part: &SnapshotPart,
+        deadline: Duration,
+    ) -> Result<Response, RpcError> {
+        let until = Instant::now() + deadline;
+        loop {
+            let end = until.min(Instant::now() + PART_AGAIN);
+            let within = end.saturating_duration_since(Instant::now());
+            let request = Request::Snapshot(part.clone());
+            let outcome = self.call(request, within).await;
+            let was_silent = outcome.is_err() && Instant::now() >= end;
+            if !was_silent || end >= until {
+                return outcome;
             }
         }
     }
@@ -191,10 +226,7 @@ impl RaftNetworkV2<TypeConfig> for PeerWire {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
         let deadline = option.hard_ttl().max(self.wires.append_deadline);
-        match self.call(Request::Append(rpc), deadline).await? {
-            Response::Append(response) => Ok(response),
-            other => Err(unexpected(&other)),
-        }
+        self.append(rpc, deadline).await
     }
 
     async fn vote(

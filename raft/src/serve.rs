@@ -1,12 +1,15 @@
 //! Answers to the other voters' requests.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
+use futures::FutureExt as _;
 use openraft::raft::AppendEntriesResponse;
 use riftmesh_base::{NodeId, decode, encode};
 use riftmesh_transport::Refused;
-use std::sync::atomic::Ordering;
 
 use crate::epoch::{Admission, admit};
+use crate::inbox::Taken;
 use crate::node::RaftNode;
 use crate::types::{Snapshot, SnapshotMeta};
 use crate::wire::{Envelope, Request, Response, SnapshotPart};
@@ -30,6 +33,9 @@ impl RaftNode {
         let (epoch, request) = envelope
             .request
             .unwrap_epoch()
+            .map_err(|e| Refused(format!("malformed raft request: {e}")))?;
+        request
+            .check_numbers()
             .map_err(|e| Refused(format!("malformed raft request: {e}")))?;
         check_sender(peer, &request)?;
         self.check_epoch(epoch)?;
@@ -87,20 +93,32 @@ impl RaftNode {
     }
 
     async fn take_part(&self, peer: NodeId, part: SnapshotPart) -> Result<Response, Refused> {
-        let Some(image) = self.0.inbox.take(peer, &part).map_err(Refused)? else {
-            return Ok(Response::PartTaken);
+        let (core, vote) = (self.0.core.clone(), part.vote);
+        let meta = SnapshotMeta {
+            last_log_id: part.last_log_id,
+            last_membership: part.membership.clone(),
         };
-        let snapshot = Snapshot {
-            meta: SnapshotMeta {
-                last_log_id: part.last_log_id,
-                last_membership: part.membership,
-            },
-            snapshot: image,
+        // A task of its own: the installation goes on when the sender gives up waiting and asks again.
+        let install = |snapshot| {
+            let snapshot = Snapshot { meta, snapshot };
+            let task =
+                tokio::spawn(async move { core.install_full_snapshot(vote, snapshot).await });
+            let outcome = async move {
+                match task.await {
+                    Ok(Ok(response)) => Ok(response),
+                    Ok(Err(fatal)) => Err(format!("consensus has died here: {fatal}")),
+                    Err(ended) => Err(format!("installing the snapshot ended early: {ended}")),
+                }
+            };
+            outcome.boxed()
         };
-        let installed = self.0.core.install_full_snapshot(part.vote, snapshot).await;
-        installed
-            .map(Response::Installed)
-            .map_err(|e| Refused(format!("consensus has died here: {e}")))
+        match self.0.inbox.take(peer, &part, install).map_err(Refused)? {
+            Taken::Part => Ok(Response::PartTaken),
+            Taken::Installing(installed) => {
+                let outcome = installed.await;
+                outcome.map(Response::Installed).map_err(Refused)
+            }
+        }
     }
 }
 

@@ -33,7 +33,45 @@ pub(crate) enum Request {
     },
 }
 
+/// Terms and indexes stay below this for ever; counting on from a larger one could overflow.
+const NUMBER_MAX: u64 = 1 << 56;
+
 impl Request {
+    /// Whether its numbers can be true: consensus takes them at their word, and dies of some that cannot.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check_numbers(&self) -> Result<(), String> {
+        match self {
+            Self::Append(rpc) => {
+                check_vote(&rpc.vote)?;
+                check_id(rpc.prev_log_id)?;
+                check_id(rpc.leader_commit)?;
+                let first = rpc.prev_log_id.map_or(0, |prev| prev.index + 1);
+                (first..).zip(&rpc.entries).try_for_each(|(index, entry)| {
+                    check_id(Some(entry.log_id))?;
+                    let found = entry.log_id.index;
+                    let next = format!("entry {found} where {index} should be");
+                    (found == index).then_some(()).ok_or(next)
+                })
+            }
+            Self::Vote(rpc) | Self::PreVote(rpc) => {
+                check_vote(&rpc.vote)?;
+                check_id(rpc.last_log_id)
+            }
+            Self::Transfer(rpc) => {
+                check_vote(rpc.from_leader())?;
+                check_id(rpc.last_log_id().copied())
+            }
+            Self::Snapshot(part) => {
+                check_vote(&part.vote)?;
+                check_id(part.last_log_id)?;
+                check_id(*part.membership.log_id())
+            }
+            Self::ReadIndex | Self::InEpoch { .. } => Ok(()),
+        }
+    }
+
     /// The request as it travels within `epoch`: as it is in the first one.
     pub fn within(self, epoch: u64) -> Self {
         match epoch {
@@ -52,6 +90,21 @@ impl Request {
             request => Ok((0, request)),
         }
     }
+}
+
+fn check_vote(vote: &Vote) -> Result<(), String> {
+    let term = vote.leader_id.term;
+    let reason = || format!("term {term} is beyond any that a cluster reaches");
+    (term < NUMBER_MAX).then_some(()).ok_or_else(reason)
+}
+
+fn check_id(id: Option<LogId>) -> Result<(), String> {
+    let Some(id) = id else { return Ok(()) };
+    let (index, term) = (id.index, id.leader_id.term);
+    let reason = || format!("entry {index} of term {term} is beyond any that a cluster reaches");
+    (index < NUMBER_MAX && term < NUMBER_MAX)
+        .then_some(())
+        .ok_or_else(reason)
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,8 +126,8 @@ pub(crate) enum ReadRefusal {
 }
 
 /// A piece of a snapshot, so that one larger than a message can travel. Parts come in order; the first has offset 0
-/// and starts the transfer anew.
-#[derive(Debug, Serialize, Deserialize)]
+/// and starts the transfer anew. One that is not answered is sent again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SnapshotPart {
     pub vote: Vote,
     pub last_log_id: Option<LogId>,

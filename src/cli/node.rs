@@ -207,7 +207,7 @@ impl RunArgs {
         let join = self.join.map(|join| join.token()).transpose()?;
         anyhow::ensure!(
             role == Role::Voter || self.bootstrap_expect.is_none(),
-            "--bootstrap-expect is for voters: a worker joins the cluster that its seeds form"
+            "--bootstrap-expect is for voters: give --credential too; a worker joins the cluster that its seeds form"
         );
         anyhow::ensure!(
             role == Role::Worker || !self.dial_out,

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::MINUTE;
 use crate::cluster::Cluster;
+use crate::join::Mesh;
 
 /// A fourth voter joins a live cluster, the leader leaves it, the state is saved, and what is left on a stopped node's
 /// disk can be read, given up, and begun anew from.
@@ -93,6 +94,41 @@ fn voters_come_and_go() {
     let twice = cluster.riftmesh(&restore);
     assert_eq!(twice.status.code(), Some(1), "{twice:?}");
     assert!(said(&twice).contains("not empty"), "{twice:?}");
+}
+
+/// A voter's disk is lost. Started as it was the first time it begins nothing and says what to type; what it says works.
+#[test]
+fn a_voter_that_lost_its_disk_is_replaced() {
+    let mut mesh = Mesh::start();
+    let (seeds, credential) = (mesh.seeds.clone(), mesh.credential.clone());
+    let lost = mesh.voters.len() - 1;
+    mesh.voters[lost].kill();
+    let data = mesh.voters[lost].dir.join("data");
+    std::fs::remove_dir_all(&data).unwrap();
+
+    let again = ["--credential", &credential, "--bootstrap-expect", "3"];
+    let said = mesh.voters[lost].refused(&seeds, &again);
+    assert!(said.contains("lost its disk"), "{said}");
+    let order = |verb: &str| {
+        let words = said.split('`').find(|words| words.contains(verb));
+        let words: Vec<&str> = words.expect(verb).split(' ').skip(1).collect();
+        words
+    };
+    mesh.voters[lost].start(&seeds, &["--credential", &credential]);
+    for verb in ["remove-voter", "add-voter"] {
+        let words = order(verb);
+        mesh.wait(verb, || {
+            let output = mesh.voters[0].riftmesh(&words);
+            output.status.success().then_some(())
+        });
+    }
+    let new = order("add-voter").pop().expect("an id").to_owned();
+    mesh.wait("three voters with the new one", || {
+        let quorum = mesh.voters[0].ask("/v1/quorum")?;
+        let voters = quorum["voters"].as_array()?;
+        let added = voters.iter().any(|voter| voter["node"] == new.as_str());
+        (voters.len() == 3 && added).then_some(())
+    });
 }
 
 /// What the command printed, if it ended well.

@@ -1,8 +1,8 @@
 //! The simulation of voters, one process per seed.
 //!
-//! Without arguments it is a test program: so many seeds, each run twice with equal traces, and the bridge partition.
-//! `run` replays one seed, `soak` runs as many as fit the time. Everything random comes from the seed, the process's
-//! own entropy included, so a seed that failed fails again.
+//! Without arguments it is a test program: so many seeds, each run twice with equal traces, the bridge partition, and a
+//! follower that comes back. `run` replays one seed, `soak` runs as many as fit the time. Everything random comes from
+//! the seed, the process's own entropy included, so a seed that failed fails again.
 #![expect(
     clippy::print_stdout,
     reason = "a test program reports to its runner on standard output"
@@ -27,6 +27,8 @@ use crate::many::{Job, Soak, Summary};
 const SEEDS: u64 = 20;
 /// Seeds of the bridge partition.
 const BRIDGES: u64 = 40;
+/// Seeds of the follower that comes back.
+const COMEBACKS: u64 = 20;
 /// How to run one seed again.
 const REPLAY: &str = "cargo test -p riftmesh-tests --test simulation --";
 
@@ -187,7 +189,11 @@ fn test(given: &[String]) -> ExitCode {
             first: false,
         })
     };
-    let summaries = [soak(Job::Run, SEEDS), soak(Job::Bridge, BRIDGES)];
+    let summaries = [
+        soak(Job::Run, SEEDS),
+        soak(Job::Bridge, BRIDGES),
+        soak(Job::Comeback, COMEBACKS),
+    ];
     let passed = summaries.iter().filter(|summary| summary.print()).count();
     let failed = summaries.len() - passed;
     let word = if failed == 0 { "ok" } else { "FAILED" };

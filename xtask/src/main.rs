@@ -34,7 +34,7 @@ enum Chore {
     Bench(bench::BenchArguments),
     /// Nodes in network namespaces, on addresses of their own: NAT, cuts, loss, moves, and the README's walkthrough. Needs root.
     Netns(netns::NetnsArguments),
-    /// Runs seeds of the simulation for a long time.
+    /// Runs seeds of the simulation, or rounds of killing all voters, for a long time.
     Soak(soak::SoakArguments),
     /// Breaks rules on purpose, one by one, and wants to see each noticed.
     Mutants,

@@ -11,6 +11,8 @@ use crate::shell;
 enum Subject {
     /// Voters under simulated faults, one process per seed.
     Sim,
+    /// Real voters, all killed at once under load, round after round.
+    KillAll,
 }
 
 /// A long run.
@@ -19,9 +21,12 @@ pub struct SoakArguments {
     /// What.
     #[arg(value_enum)]
     subject: Subject,
-    /// Which seeds, as `A..B`, B excluded.
-    #[arg(long)]
+    /// Which seeds of `sim`, as `A..B`, B excluded.
+    #[arg(long, default_value = "0..1000")]
     seeds: String,
+    /// Rounds of `kill-all`.
+    #[arg(long, default_value_t = 200)]
+    rounds: u64,
     /// How long at most: `90s`, `30m`, `1h`.
     #[arg(long = "for", default_value = "1h")]
     time: String,
@@ -33,12 +38,30 @@ pub struct SoakArguments {
     twice: bool,
 }
 
-/// Runs it, with a line of progress, and ends with a summary.
+/// Runs it, with lines of progress, and ends with a summary.
 ///
 /// # Errors
 /// When something was found, or the program does not build.
 pub fn run(root: &Path, arguments: &SoakArguments) -> anyhow::Result<()> {
-    let Subject::Sim = arguments.subject;
+    match arguments.subject {
+        Subject::Sim => simulate(root, arguments),
+        Subject::KillAll => {
+            let rounds = arguments.rounds.to_string();
+            let program = [
+                "test",
+                "--locked",
+                "-p",
+                "riftmesh-raft",
+                "--test",
+                "kill_all",
+            ];
+            let line = [&program[..], &["--", "--rounds", &rounds]].concat();
+            shell::run(root, "cargo", &line, &[], "")
+        }
+    }
+}
+
+fn simulate(root: &Path, arguments: &SoakArguments) -> anyhow::Result<()> {
     let jobs = arguments.jobs.map(|jobs| jobs.to_string());
     let mut line = vec![
         "test",

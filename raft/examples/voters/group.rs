@@ -106,6 +106,14 @@ impl Group {
         Ok(())
     }
 
+    /// Signal 9 to all, before any of them is waited for.
+    pub fn kill_all(&mut self) -> io::Result<()> {
+        for voter in self.voters.iter_mut().flatten() {
+            voter.kill()?;
+        }
+        (0..VOTERS).try_for_each(|number| self.kill(number))
+    }
+
     /// The confirmed leader.
     pub async fn leader(&self) -> Result<usize, Box<dyn Error>> {
         let deadline = Instant::now() + READY_MAX;

@@ -233,9 +233,7 @@ pub async fn restart(
     let jobs = jobs::fill(group, leader, plan.jobs).await?;
     group.settled().await?;
     for round in 0..plan.rounds {
-        for number in 0..VOTERS {
-            group.kill(number)?;
-        }
+        group.kill_all()?;
         let began = Instant::now();
         for number in 0..VOTERS {
             group.spawn(number)?;

@@ -13,6 +13,7 @@ use riftmesh_base::{BlobHash, LogIndex, Millis, NodeId, Role, SystemClock, decod
 use riftmesh_raft::{
     ProposeError, RaftNode, RaftSettings, RaftStatus, RaftStore, RaftTimings, ReadError,
 };
+use riftmesh_statemachine::query::JobFilter;
 use riftmesh_statemachine::{Command, Reply};
 use riftmesh_transport::{
     BoxFuture, ClusterAuthority, Handler, Lane, Link, Peer, QuicLink, QuicSettings, Refused,
@@ -32,6 +33,8 @@ pub enum Ask {
     Status,
     /// Bytes of the state's image.
     StateBytes,
+    /// The payloads of all jobs that begin like this, and the hash of the state they were found in.
+    Payloads(String),
 }
 
 /// Its answer.
@@ -41,6 +44,7 @@ pub enum Answer {
     Value(Option<String>),
     Status(Box<RaftStatus>),
     StateBytes(u64),
+    Payloads(LogIndex, BlobHash, Vec<String>),
     /// Surely not done; somebody else leads, or nobody.
     NotHere,
     /// Anything else.
@@ -167,6 +171,16 @@ impl Serve {
             Ask::StateBytes => {
                 Answer::StateBytes(self.0.read(|_, state| state.snapshot().len()) as u64)
             }
+            Ask::Payloads(beginning) => self.0.read(|index, state| {
+                let all = JobFilter {
+                    limit: usize::MAX,
+                    ..JobFilter::default()
+                };
+                let jobs = state.jobs(&all).into_iter();
+                let payloads = jobs.map(|job| &job.spec.payload);
+                let wanted = payloads.filter(|payload| payload.starts_with(&beginning));
+                Answer::Payloads(index, state.hash(), wanted.cloned().collect())
+            }),
         }
     }
 }

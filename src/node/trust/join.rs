@@ -52,7 +52,8 @@ pub async fn obtain(config: &NodeConfig, data: &mut DataDir) -> anyhow::Result<I
     }
     ensure!(
         config.role == Role::Worker,
-        "a voter needs the cluster's credential: give --credential, or --role worker with a join token"
+        "a voter needs the cluster's credential: copy the file from another voter's machine and give --credential; a join \
+         token lets in machines that only work (--role worker)"
     );
     let credential = match (saved(&file)?, &config.join) {
         (Saved::Valid(credential), token) => {
