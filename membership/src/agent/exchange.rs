@@ -17,6 +17,9 @@ use crate::message::{MeshReply, MeshRequest, WholeView, digest};
 use crate::metadata::NODES_MAX;
 use crate::view::NodeState;
 
+/// Members that are told of a node's end by the node itself.
+const GOODBYES: usize = 3;
+
 impl Agent {
     /// Asks seeds and gone members for their views, as long as no member is known.
     pub(super) fn seek(&mut self, now: Millis, tries: u64) {
@@ -88,6 +91,17 @@ impl Agent {
             node: Some(node.id),
             address: node.address,
         })
+    }
+
+    /// Tells a few members on a stream that this node leaves. Gossip alone may be lost with the connections that close at
+    /// the end, and then a node that left is taken for one that died.
+    pub(super) fn tell_goodbye(&mut self) {
+        let members = self.core.iter_members().map(|member| *member.id());
+        let told = members.sample(&mut self.rng, GOODBYES);
+        for life in told {
+            let target = self.target(&life);
+            self.exchange(target);
+        }
     }
 
     pub(super) fn exchange(&mut self, to: Target) {

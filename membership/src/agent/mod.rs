@@ -358,6 +358,7 @@ impl Agent {
         self.own.left = true;
         self.own.version += 1;
         self.publish(now);
+        self.tell_goodbye();
         self.run(now, |core, runtime| core.leave_cluster(runtime));
     }
 }
