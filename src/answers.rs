@@ -64,6 +64,15 @@ pub enum Query {
     Authority,
 }
 
+/// Whether an answer says of itself that it was confirmed by a quorum.
+pub fn is_confirmed(json: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Freshness {
+        mode: ReadMode,
+    }
+    serde_json::from_str::<Freshness>(json).is_ok_and(|known| known.mode == ReadMode::Linearizable)
+}
+
 /// Every answer says who gave it and how fresh it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Envelope<T> {

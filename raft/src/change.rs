@@ -41,11 +41,11 @@ pub(crate) fn promote(node: NodeId) -> Change {
     }
 }
 
-/// Removes a voter altogether.
-pub(crate) fn remove_voter(node: NodeId) -> Change {
+/// Takes a voter's vote; it stays as a learner, so that it hears of it.
+pub(crate) fn take_vote(node: NodeId) -> Change {
     Change {
         members: ChangeMembers::RemoveVoters(BTreeSet::from([node.0])),
-        retain: false,
+        retain: true,
     }
 }
 
@@ -57,12 +57,12 @@ pub(crate) fn remove_learner(node: NodeId) -> Change {
     }
 }
 
-/// Takes the second step of a joint change. Of all changes made here only removals lose voters, and those do not
-/// stay, so whoever is in the first half alone leaves.
+/// Takes the second step of a joint change. Whoever loses its vote by it stays as a learner, like in
+/// [`take_vote`].
 pub(crate) fn finish() -> Change {
     Change {
         members: ChangeMembers::AddVoterIds(BTreeSet::new()),
-        retain: false,
+        retain: true,
     }
 }
 

@@ -16,6 +16,8 @@ const TRANSFER_LAG_MAX: u64 = 100;
 const CAUGHT_UP_LAG_MAX: u64 = 1_000;
 /// A member that has not answered for this long is not there.
 const SILENCE_MAX: Millis = Millis(10_000);
+/// A member that is to leave, and has not answered for this long, is not waited for.
+const DISMISSAL_SILENCE_MAX: Millis = Millis(3_000);
 
 /// What an order calls for now.
 #[derive(Debug, PartialEq, Eq)]
@@ -118,11 +120,7 @@ pub(crate) fn judge(
         MemberOrder::Remove { node } => match member(node) {
             None => Verdict::Done(format!("{node} is no member")),
             Some(member) if member.voter => removal(status, *node)?,
-            Some(_) => Verdict::Change {
-                change: change::remove_learner(*node),
-                then: Then::Done,
-                words: format!("{node} is no member any more"),
-            },
+            Some(learner) => dismissal(status, learner),
         },
         MemberOrder::MoveLeader { to } if *to == Some(status.node) => {
             Verdict::Done(format!("{} leads", status.node))
@@ -189,10 +187,27 @@ fn removal(status: &RaftStatus, node: NodeId) -> Result<Verdict, MemberError> {
         return Ok(Verdict::HandOver);
     }
     Ok(Verdict::Change {
-        change: change::remove_voter(node),
+        change: change::take_vote(node),
+        then: Then::Wait,
+        words: format!("{node} votes no more, and leaves when it has heard so"),
+    })
+}
+
+/// A learner that is there and has caught up leaves once it has the members it is part of. It may have been a voter
+/// until now, and after this nobody tells it anything: one that believes to vote would ask for votes for ever.
+fn dismissal(status: &RaftStatus, learner: &MemberStatus) -> Verdict {
+    let node = learner.node;
+    let listens = learner
+        .contact_age
+        .is_some_and(|age| age < DISMISSAL_SILENCE_MAX);
+    if listens && caught_up(learner) && learner.matched < status.members_index {
+        return Verdict::Wait(format!("{node} has not heard yet that it votes no more"));
+    }
+    Verdict::Change {
+        change: change::remove_learner(node),
         then: Then::Done,
         words: format!("{node} is no member any more"),
-    })
+    }
 }
 
 /// The voter to hand leadership to.
@@ -364,7 +379,10 @@ mod tests {
         };
         assert!(matches!(
             judge(&status(trio(50)), 2),
-            Ok(Verdict::Change { .. })
+            Ok(Verdict::Change {
+                then: Then::Wait,
+                ..
+            })
         ));
         assert_eq!(judge(&status(trio(50)), 1), Ok(Verdict::HandOver));
         let error = judge(&status(trio(60_000)), 2).unwrap_err().to_string();
@@ -388,5 +406,32 @@ mod tests {
                 .contains("last voter")
         );
         assert!(matches!(judge(&alone, 7), Ok(Verdict::Done(_))));
+    }
+
+    /// A voter whose vote was taken hears of it before it leaves; one that does not listen is not waited for.
+    #[test]
+    fn who_leaves_has_heard_of_it() {
+        let judge = |lag, age| {
+            let mut members = trio(50);
+            members[1] = member(2, false, lag, age);
+            let mut status = status(members);
+            status.members_index = Some(LogIndex(4_990));
+            let order = MemberOrder::Remove { node: NodeId(2) };
+            let now = Instant::now();
+            judge(&order, &status, &Steadiness::default(), STEADY, now).unwrap()
+        };
+        let leaves = |verdict| {
+            matches!(
+                verdict,
+                Verdict::Change {
+                    then: Then::Done,
+                    ..
+                }
+            )
+        };
+        assert!(matches!(judge(11, 50), Verdict::Wait(_)));
+        assert!(leaves(judge(10, 50)));
+        assert!(leaves(judge(11, 3_000)), "it is silent");
+        assert!(leaves(judge(4_000, 50)), "it never caught up");
     }
 }

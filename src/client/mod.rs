@@ -14,6 +14,7 @@ use riftmesh_transport::link::{BoxFuture, CallError, Lane, Peer, SharedLink, Tar
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::answers::is_confirmed;
 use crate::protocol::{Holder, Located, Request, Response};
 
 /// Longest wait for one answer of one voter, so that a dead one costs little of the caller's deadline.
@@ -136,7 +137,8 @@ impl Client {
         self.ask(request, deadline, true).await
     }
 
-    /// Asks any voter, starting with the leader.
+    /// Asks any voter, starting with the leader. A question of a person is put to another voter if the answer was not
+    /// confirmed; if none can confirm its answer, the first one counts.
     ///
     /// # Errors
     /// See [`CallFailure`].
@@ -196,6 +198,7 @@ impl Client {
         let bytes = Bytes::from(riftmesh_base::encode(&request));
         let (mut perhaps_done, mut why, mut pause) =
             (None, "no voter is known".to_owned(), PAUSE_MIN);
+        let mut old = None;
         loop {
             let mut hints = 0;
             let mut targets = self.targets().await;
@@ -204,7 +207,7 @@ impl Client {
                     break;
                 }
                 match self.attempt(target, &request, &bytes, end).await {
-                    Attempt::Answer(Response::NotLeader { hint, .. }) if leader_only => {
+                    Attempt::Answer(Response::NotLeader { hint, .. }) => {
                         why = format!("{} does not lead", target.address);
                         self.forget(target).await;
                         if let Some(hint) = hint.filter(|_| hints < 2) {
@@ -223,6 +226,9 @@ impl Client {
                     Attempt::Answer(Response::Unknown { reason }) => perhaps_done = Some(reason),
                     Attempt::Answer(Response::Invalid { reason }) => {
                         return Err(CallFailure::Refused(Refusal::Invalid(reason)));
+                    }
+                    Attempt::Answer(Response::Answer { json }) if !is_confirmed(&json) => {
+                        old.get_or_insert(json);
                     }
                     Attempt::Answer(answer) => {
                         if let (true, Some(node)) = (leader_only, target.node) {
@@ -243,6 +249,9 @@ impl Client {
                         self.forget(target).await;
                     }
                 }
+            }
+            if let Some(json) = old {
+                return Ok(Response::Answer { json });
             }
             if Instant::now() + pause >= end {
                 return Err(

@@ -20,7 +20,7 @@ use super::mesh::{MeshMember, SharedMesh};
 use super::progress;
 use crate::answers::{
     AuthorityAnswer, CertificatesAnswer, Envelope, MemberAnswer, ModelAnswer, Query, RaftAnswer,
-    ReadMode, ReportAnswer, RotationAnswer,
+    ReadMode, ReportAnswer, RotationAnswer, is_confirmed,
 };
 use crate::blobs::BlobAccess;
 use crate::client::Client;
@@ -62,12 +62,39 @@ pub struct StateFacts {
 }
 
 impl Answers {
-    /// Answers as JSON text with its envelope.
+    /// Answers another node, as JSON text with its envelope.
     ///
     /// # Errors
     /// There is no such thing, or the question makes no sense.
     pub async fn answer(&self, query: Query) -> Result<String, AnswerError> {
         let confirmed = self.raft.linearizable(CONFIRM_MAX).await.is_ok();
+        self.told(query, confirmed).await
+    }
+
+    /// Answers a person. What this node cannot confirm another may: it may have lost its vote, or wait for one, or be
+    /// cut off from the leader alone. Its own part in the consensus group only itself can tell.
+    async fn answer_person(&self, query: Query) -> Result<String, AnswerError> {
+        let confirmed = self.raft.linearizable(CONFIRM_MAX).await.is_ok();
+        if !confirmed
+            && query != Query::Raft
+            && let Some(json) = self.ask_voters(&query).await
+        {
+            return Ok(json);
+        }
+        self.told(query, confirmed).await
+    }
+
+    /// The first confirmed answer of the voters.
+    async fn ask_voters(&self, query: &Query) -> Option<String> {
+        let request = Request::Query(query.clone());
+        let answers = self.client.get()?.ask_each(&request, CONFIRM_MAX).await;
+        answers.into_iter().find_map(|answer| match answer {
+            Response::Answer { json } if is_confirmed(&json) => Some(json),
+            _ => None,
+        })
+    }
+
+    async fn told(&self, query: Query, confirmed: bool) -> Result<String, AnswerError> {
         let status = self.raft.status();
         match query {
             Query::Status => self.wrap(
@@ -361,7 +388,7 @@ impl Answers {
 
 impl super::http::Answerer for Answers {
     fn answer(&self, query: Query) -> BoxFuture<'_, Result<String, AnswerError>> {
-        Box::pin(self.answer(query))
+        Box::pin(self.answer_person(query))
     }
 }
 

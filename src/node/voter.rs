@@ -161,6 +161,15 @@ impl VoterService {
         }
     }
 
+    /// Whether this node's state is nobody's to ask for: it has no vote, or has lost it, and no leader feeds it. A voter
+    /// that hears of no leader still knows what the cluster knew last.
+    fn is_aside(&self) -> bool {
+        let status = self.raft.status();
+        let mut members = status.members.iter();
+        let votes = members.any(|member| member.node == status.node && member.voter);
+        !votes && !status.has_quorum
+    }
+
     fn not_leader(&self) -> Response {
         let status = self.raft.status();
         let leader = status.hint().filter(|hint| hint.node != status.node);
@@ -343,7 +352,10 @@ impl LocalService for VoterService {
                 Request::Locate {
                     configuration,
                     blobs,
-                } => self.locate(&configuration, &blobs),
+                } => match self.is_aside() {
+                    true => self.not_leader(),
+                    false => self.locate(&configuration, &blobs),
+                },
                 Request::Query(query) => match self.answers.answer(query).await {
                     Ok(json) => Response::Answer { json },
                     Err(error) => Response::Invalid {
@@ -367,6 +379,7 @@ impl LocalService for VoterService {
                         retry_after: Millis::from_secs(1),
                     },
                 },
+                Request::Revoked if self.is_aside() => self.not_leader(),
                 Request::Revoked => Response::Revoked {
                     nodes: self
                         .raft

@@ -31,6 +31,15 @@ pub struct Cluster {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process(i32);
 
+fn envelope(address: &str, path: &str) -> Option<Value> {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(2)))
+        .build();
+    let agent: ureq::Agent = config.into();
+    let mut response = agent.get(format!("http://{address}{path}")).call().ok()?;
+    response.body_mut().read_json().ok()
+}
+
 impl Cluster {
     /// An empty directory and free ports.
     pub fn new() -> Self {
@@ -109,26 +118,21 @@ impl Cluster {
 
     /// The answer of the first node that gives one, without its envelope.
     pub fn ask(&self, path: &str) -> Option<Value> {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(2)))
-            .build();
-        let agent: ureq::Agent = config.into();
-        self.addresses().iter().find_map(|address| {
-            let mut response = agent.get(format!("http://{address}{path}")).call().ok()?;
-            let envelope: Value = response.body_mut().read_json().ok()?;
-            Some(envelope["answer"].clone())
-        })
+        let asked = |address: &String| Some(envelope(address, path)?["answer"].clone());
+        self.addresses().iter().find_map(asked)
+    }
+
+    /// What the voter called `name` answers, in its envelope.
+    pub fn ask_voter(&self, name: &str, path: &str) -> Option<Value> {
+        let number: u16 = name.trim_start_matches('v').parse().unwrap();
+        envelope(&format!("127.0.0.1:{}", self.port + number - 1), path)
     }
 
     /// Whether the voter called `name` answers for itself, with a confirmed leader.
     pub fn answers(&self, name: &str) -> bool {
-        let number: u16 = name.trim_start_matches('v').parse().unwrap();
-        let address = format!("127.0.0.1:{}", self.port + number - 1);
-        let output = Command::new(env!("CARGO_BIN_EXE_riftmesh"))
-            .args(["leader", "--addr", &address])
-            .output()
-            .unwrap();
-        output.status.success()
+        let answer = self.ask_voter(name, "/v1/leader");
+        answer
+            .is_some_and(|envelope| envelope["name"] == name && envelope["mode"] == "linearizable")
     }
 
     /// The loop's progress.

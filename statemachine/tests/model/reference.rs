@@ -84,6 +84,7 @@ impl Reference {
             self.give_way(asked.job);
         }
         self.end_drains();
+        self.forget_asked();
     }
 
     /// From level 2 on: jobs that were cancelled a minute ago and are held still.
