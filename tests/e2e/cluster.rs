@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -323,17 +323,20 @@ fn parent_of(process: Process) -> Option<Process> {
     line.trim().parse().ok().map(Process)
 }
 
-/// The first of `count` ports that are free for both protocols now. Callers in this process begin to look at different ones.
+/// The first of `count` ports that are free for both protocols now, and that no other caller in this process was given.
+/// They lie below those that a system hands out by itself: a node that is killed and started again finds its own free.
 pub fn free_ports(count: u16) -> u16 {
-    static TAKEN: AtomicU16 = AtomicU16::new(0);
-    let begin = TAKEN.fetch_add(count, Ordering::SeqCst);
+    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
+    let mut next = NEXT.lock().unwrap();
     let free = |port: &u16| {
         TcpListener::bind(("127.0.0.1", *port)).is_ok()
             && UdpSocket::bind(("127.0.0.1", *port)).is_ok()
     };
-    let start = 20_000 + (std::process::id() % 1_000) as u16 * 20 + begin;
-    (start..60_000)
+    let start = next.unwrap_or(10_000 + (std::process::id() % 1_000) as u16 * 20);
+    let found = (start..32_000)
         .step_by(count.into())
         .find(|base| (*base..base + count).all(|port| free(&port)))
-        .unwrap()
+        .unwrap();
+    *next = Some(found + count);
+    found
 }
