@@ -20,6 +20,15 @@ impl MatchScore {
         self.wins + self.losses
     }
 
+    /// Both taken together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            wins: self.wins + other.wins,
+            losses: self.losses + other.losses,
+        }
+    }
+
     /// Share of games won; one half before the first game.
     pub fn rate(self) -> f64 {
         if self.games() == 0 {

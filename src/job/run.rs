@@ -3,12 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use riftmesh_base::{BlobHash, Seed};
-use riftmesh_learning::arena::{MatchPlayer, MatchSettings, play_match};
 use riftmesh_learning::checkpoint::{Checkpoint, optimizer_from_bytes, write_whole};
 use riftmesh_learning::device::{Backend, DeviceChoice};
 use riftmesh_learning::evaluator::{CountingEvaluator, NetEvaluator, dims_of};
@@ -22,8 +21,8 @@ use riftmesh_learning::train::{TrainError, TrainJob, TrainSettings, train, train
 use riftmesh_learning::weights::{Layout, NetShape};
 use riftmesh_rules::Configuration;
 use riftmesh_search::SearchSettings;
-use riftmesh_statemachine::job::Player;
 
+use super::judge::Pairing;
 use super::payload::{Beginner, Payload, TrainOrder};
 use super::wire::{Assignment, Made};
 
@@ -52,7 +51,7 @@ impl From<anyhow::Error> for JobError {
 }
 
 /// An error that no repetition mends.
-fn hopeless(error: impl Into<anyhow::Error>) -> JobError {
+pub(super) fn hopeless(error: impl Into<anyhow::Error>) -> JobError {
     JobError {
         error: error.into(),
         retry: false,
@@ -71,14 +70,19 @@ pub struct Advance {
 }
 
 /// Says how far a job is, not too often.
-struct Progress<'a> {
+pub(super) struct Progress<'a> {
     say: &'a mut dyn FnMut(Advance),
     said: Option<Instant>,
-    stop: &'a AtomicBool,
+    pub(super) stop: &'a AtomicBool,
 }
 
 impl Progress<'_> {
-    fn report<const N: usize>(&mut self, done: u64, total: u64, figures: [(&'static str, f64); N]) {
+    pub(super) fn report<const N: usize>(
+        &mut self,
+        done: u64,
+        total: u64,
+        figures: [(&'static str, f64); N],
+    ) {
         if done == total || self.said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
             self.said = Some(Instant::now());
             let figures = figures.to_vec();
@@ -92,9 +96,9 @@ impl Progress<'_> {
 }
 
 /// What all runners need.
-struct Bench<'a> {
-    assignment: &'a Assignment,
-    configuration: Configuration,
+pub(super) struct Bench<'a> {
+    pub(super) assignment: &'a Assignment,
+    pub(super) configuration: Configuration,
     backend: Backend,
 }
 
@@ -176,7 +180,15 @@ pub fn run(
             candidate,
             opponent,
             games,
-        } => bench.evaluate(*seed, shape, candidate, opponent, *games, &mut progress),
+        } => {
+            let pairing = Pairing {
+                run_seed: *seed,
+                shape,
+                candidate,
+                opponent,
+            };
+            bench.judge(&pairing, *games, &mut progress)
+        }
     }
 }
 
@@ -263,7 +275,8 @@ impl Bench<'_> {
     ) -> Result<Box<dyn CountingEvaluator>, JobError> {
         let checkpoint = match (&self.assignment.champion, beginner) {
             (Some(model), _) => self.checkpoint(model)?,
-            (None, Beginner::Untrained) => self.untrained(shape, run_seed)?,
+            // All jobs of a run play the same one.
+            (None, Beginner::Untrained) => self.untrained(shape, run_seed, 0)?,
             (None, Beginner::Heuristic) => return Ok(Box::new(HeuristicEvaluator::default())),
         };
         Ok(Box::new(self.evaluator(&checkpoint)?))
@@ -358,77 +371,27 @@ impl Bench<'_> {
             .ok()
     }
 
-    fn evaluate(
-        &self,
-        run_seed: Seed,
-        shape: &str,
-        candidate: &Player,
-        opponent: &Player,
-        games: u32,
-        progress: &mut Progress<'_>,
-    ) -> Result<JobOutcome, JobError> {
-        let mut first = self.player_net(candidate, shape, run_seed)?;
-        let mut second = self.player_net(opponent, shape, run_seed)?;
-        let settings = MatchSettings {
-            games,
-            concurrent: CONCURRENT.min(games as usize),
-            seed: self.assignment.seed,
-            ..MatchSettings::default()
-        };
-        let stop = progress.stop;
-        let mut report = |score: riftmesh_learning::stats::MatchScore| {
-            let figures = [("wins", score.wins.into()), ("losses", score.losses.into())];
-            progress.report(score.games().into(), games.into(), figures);
-        };
-        let result = play_match(
-            self.configuration,
-            match_player(candidate, first.as_mut())?,
-            match_player(opponent, second.as_mut())?,
-            &settings,
-            &mut report,
-            stop,
-        );
-        let made = Made::Match {
-            wins: result.score.wins,
-            losses: result.score.losses,
-        };
-        // A match is short: what was played of it is not worth carrying elsewhere.
-        let stopped = stop.load(Ordering::Relaxed) && result.score.games() < games;
-        let left = if stopped { Left::All } else { Left::Nothing };
-        Ok(JobOutcome { made, left })
-    }
-
-    /// The network behind a player, if there is one.
-    fn player_net(
-        &self,
-        player: &Player,
-        shape: &str,
-        run_seed: Seed,
-    ) -> Result<Option<NetEvaluator>, JobError> {
-        let checkpoint = match player {
-            Player::Random | Player::Heuristic => return Ok(None),
-            Player::Untrained { .. } => self.untrained(shape, run_seed)?,
-            Player::Model { model, .. } => self.checkpoint(model)?,
-        };
-        self.evaluator(&checkpoint).map(Some)
-    }
-
-    fn evaluator(&self, checkpoint: &Checkpoint) -> Result<NetEvaluator, JobError> {
+    pub(super) fn evaluator(&self, checkpoint: &Checkpoint) -> Result<NetEvaluator, JobError> {
         NetEvaluator::from_checkpoint(checkpoint, self.configuration, self.backend)
             .map_err(hopeless)
     }
 
-    /// The untrained network is one and the same in all jobs of a run.
-    fn untrained(&self, shape: &str, run_seed: Seed) -> Result<Checkpoint, JobError> {
+    /// One of a run's untrained networks.
+    pub(super) fn untrained(
+        &self,
+        shape: &str,
+        run_seed: Seed,
+        draw: u64,
+    ) -> Result<Checkpoint, JobError> {
         Ok(untrained(
             self.configuration,
             net_shape(shape)?,
-            run_seed.derive("untrained", 0),
+            run_seed.derive("untrained", draw),
             REVISION,
         ))
     }
 
-    fn checkpoint(&self, model: &BlobHash) -> Result<Checkpoint, JobError> {
+    pub(super) fn checkpoint(&self, model: &BlobHash) -> Result<Checkpoint, JobError> {
         let manifest = self.assignment.manifests.get(model);
         let manifest = manifest
             .with_context(|| format!("model {} came without its manifest", model.short()))?;
@@ -465,26 +428,6 @@ impl Bench<'_> {
         self.assignment
             .optimizers
             .join(format!("{model}.safetensors"))
-    }
-}
-
-fn match_player<'a>(
-    player: &Player,
-    evaluator: Option<&'a mut NetEvaluator>,
-) -> Result<MatchPlayer<'a>, JobError> {
-    match (player, evaluator) {
-        (Player::Random, _) => Ok(MatchPlayer::Random),
-        (Player::Heuristic, _) => Ok(MatchPlayer::Heuristic),
-        (
-            Player::Untrained { simulations } | Player::Model { simulations, .. },
-            Some(evaluator),
-        ) => Ok(MatchPlayer::Network {
-            evaluator,
-            search: SearchSettings::gumbel(*simulations),
-        }),
-        (Player::Untrained { .. } | Player::Model { .. }, None) => {
-            Err(hopeless(anyhow::anyhow!("a player has no network")))
-        }
     }
 }
 

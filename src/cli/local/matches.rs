@@ -41,7 +41,7 @@ pub struct GamesArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A player is `random`, `heuristic`, `untrained` or a model's folder or manifest; `@64` behind it is its number of
-simulations, 0 its bare policy.
+simulations, 0 its bare policy. `untrained` is another network every ten games.
 
 Examples:
   riftmesh match hex8_2p runs/net-2 heuristic
