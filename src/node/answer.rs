@@ -1,7 +1,7 @@
 //! Answers for people, made from a voter's state, its consensus and gossip.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use riftmesh_base::time::wall_clock;
@@ -18,20 +18,16 @@ use tokio::sync::watch;
 use super::http::{AnswerError, to_json};
 use super::mesh::{MeshMember, SharedMesh};
 use super::progress;
+use super::trust::Expiries;
 use crate::answers::{
     AuthorityAnswer, CertificatesAnswer, Envelope, MemberAnswer, ModelAnswer, Query, RaftAnswer,
-    ReadMode, ReportAnswer, RotationAnswer,
+    ReadMode, RotationAnswer,
 };
 use crate::blobs::BlobAccess;
-use crate::client::Client;
 use crate::node::cluster_view;
-use crate::protocol::{Request, Response};
 
 /// A question waits this long for a confirmed index; after that the answer is marked stale.
 const CONFIRM_MAX: Duration = Duration::from_millis(800);
-
-/// A list of members waits this long for what the leader knows of them.
-const REPORTS_MAX: Duration = Duration::from_millis(400);
 
 /// Answers from a voter's own copy of the state.
 pub struct Answers {
@@ -39,10 +35,8 @@ pub struct Answers {
     pub(super) raft: RaftNode,
     pub(super) mesh: SharedMesh,
     pub(super) blobs: Arc<BlobAccess>,
-    /// When this node's certificate expires, in milliseconds since the Unix epoch.
-    pub(super) expires: watch::Receiver<Millis>,
-    /// Asks the leader how nodes are. Set once, after the parts that need these answers.
-    pub(super) client: OnceLock<Arc<Client>>,
+    /// When this node's certificate and its authority expire.
+    pub(super) expires: watch::Receiver<Expiries>,
 }
 
 /// Everything an answer may need, copied out of the state at one index.
@@ -59,6 +53,8 @@ pub struct StateFacts {
     pub matches: Vec<JobRecord>,
     /// When certificates expire, this node's own among them.
     pub expiries: Vec<(NodeId, Millis)>,
+    /// What is to be said about the end of the authority, if that is near.
+    pub authority: Option<String>,
 }
 
 impl Answers {
@@ -85,7 +81,7 @@ impl Answers {
                 confirmed,
                 cluster_view::quorum(&self.roster(), &status, confirmed, &self.mesh.members()),
             ),
-            Query::Members => self.wrap(&status, confirmed, self.members().await),
+            Query::Members => self.wrap(&status, confirmed, self.members()),
             Query::Jobs { kind, state, limit } => self.wrap(
                 &status,
                 confirmed,
@@ -137,13 +133,10 @@ impl Answers {
         named.collect()
     }
 
-    async fn members(&self) -> Vec<MemberAnswer> {
-        let mut reports = self.reports().await;
+    fn members(&self) -> Vec<MemberAnswer> {
         let (roster, now) = self.raft.read(|_, state| (state.roster(), state.now()));
         let mut members = cluster_view::members(&roster, &self.seen(), now);
-        for member in &mut members {
-            member.report = reports.remove(&member.node);
-        }
+        cluster_view::tell(&mut members, self.mesh.told());
         members
     }
 
@@ -159,27 +152,6 @@ impl Answers {
             members.retain(|member| !retired.contains(&member.node));
         });
         members
-    }
-
-    /// How nodes are, as the leader heard it; nothing while there is none.
-    async fn reports(&self) -> BTreeMap<NodeId, ReportAnswer> {
-        let Some(client) = self.client.get() else {
-            return BTreeMap::new();
-        };
-        match client.ask_leader(Request::Reports, REPORTS_MAX).await {
-            Ok(Response::Reports { reports }) => reports
-                .into_iter()
-                .map(|(node, age_ms, report)| (node, ReportAnswer { age_ms, report }))
-                .collect(),
-            Ok(other) => {
-                tracing::warn!(?other, "unexpected answer to the question how nodes are");
-                BTreeMap::new()
-            }
-            Err(error) => {
-                tracing::debug!(%error, "nobody knows how nodes are");
-                BTreeMap::new()
-            }
-        }
     }
 
     fn certificates(&self) -> CertificatesAnswer {
@@ -265,7 +237,8 @@ impl Answers {
     }
 
     fn facts(&self) -> StateFacts {
-        let own = (self.raft.node(), *self.expires.borrow());
+        let expires = *self.expires.borrow();
+        let own = (self.raft.node(), expires.certificate);
         self.raft.read(|_, state| {
             let of = |phase, kind, limit| {
                 let filter = JobFilter {
@@ -290,6 +263,7 @@ impl Answers {
                     .map(|known| (known.node, known.expires))
                     .chain([own])
                     .collect(),
+                authority: expires.authority_warning(wall_clock()),
             }
         })
     }

@@ -1,7 +1,7 @@
 //! The parts that only a voter has: consensus, its service, chores and copies of the models.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use riftmesh_base::SystemClock;
@@ -43,7 +43,6 @@ impl Parts {
             mesh: Arc::clone(&self.mesh),
             blobs: Arc::clone(&self.blobs),
             expires: self.keeper.expires(),
-            client: OnceLock::new(),
         });
         let introduction = {
             let (known, raft) = (Arc::clone(&known), raft.clone());
@@ -58,7 +57,6 @@ impl Parts {
         ));
         let clients = self.clients(Some((service.clone(), raft.clone())));
         self.keeper.order_with(clients.make());
-        answers.client.get_or_init(|| Arc::new(clients.make()));
         let issuer = self.issuer(&raft, &clients);
         if let Some(issuer) = &issuer {
             service.renew_with(Arc::clone(issuer));
