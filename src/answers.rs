@@ -285,19 +285,37 @@ pub struct MemberAnswer {
     pub drained_in_ms: Option<u64>,
     /// Labels it offers to jobs.
     pub labels: Vec<String>,
-    /// What it said last about its machine, if the leader has heard of it lately.
+    /// Where it stands, if it has said.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// The wire protocols that it speaks, if it has said.
+    #[serde(default)]
+    pub protocols: Option<ProtocolRange>,
+    /// What it said last about its machine. It says so again when that has changed by more than a little.
     pub report: Option<ReportAnswer>,
+    /// How long ago the node that answers learned that and what the member says of its zone, version and HTTP address.
+    #[serde(default)]
+    pub told_ms: Option<u64>,
     /// Age of that state.
     pub since_ms: Option<u64>,
     /// Its worker session.
     pub session: Option<SessionId>,
     /// Slots it offers.
     pub slots: u16,
-    /// Jobs it runs.
+    /// Jobs it runs, as the log has it.
     pub jobs: usize,
 }
 
-/// Every node reports this often.
+/// Versions of the protocol between nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProtocolRange {
+    /// The first that is spoken.
+    pub oldest: u16,
+    /// The last.
+    pub newest: u16,
+}
+
+/// Every node looks at its machine this often.
 pub const REPORT_EVERY: Millis = Millis(5_000);
 /// GPUs of one report.
 pub const DEVICES_MAX: usize = 16;
@@ -333,7 +351,7 @@ pub struct DeviceReport {
 pub struct LoadReport {
     /// Processors.
     pub cores: u16,
-    /// How busy they were since the last report, all together.
+    /// How busy they were since the last look, all together.
     pub cpu_percent: u8,
     /// Memory in MiB.
     pub memory_mib: u32,
@@ -344,7 +362,7 @@ pub struct LoadReport {
 /// A report and its age.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportAnswer {
-    /// How long ago it came.
+    /// How long ago the node that answers learned it; it has not changed much since.
     pub age_ms: u64,
     /// What it said.
     #[serde(flatten)]
@@ -611,6 +629,9 @@ pub struct CertificateAnswer {
     pub expires: Millis,
     /// How long that is from now; zero when it is over.
     pub expires_in_ms: u64,
+    /// When the authority that issued it expires.
+    #[serde(default)]
+    pub authority_expires: Option<Millis>,
     /// Whether the node holds the cluster's authority, and so certifies itself.
     pub holds_authority: bool,
     /// How often this node has turned somebody away since it started, by reason.

@@ -16,7 +16,7 @@ use riftmesh_transport::TokenSecret;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use crate::answers::{NodeReport, Query};
+use crate::answers::Query;
 
 /// A request to a voter. What is not marked otherwise is answered by the leader only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,13 +78,6 @@ pub enum Request {
         /// The hash of its certificate.
         authority: BlobHash,
     },
-    /// How the asking node is. Lives in the leader's memory, never in the log.
-    Report {
-        /// As it is.
-        report: NodeReport,
-    },
-    /// How all nodes are.
-    Reports,
 }
 
 /// Whom nodes are to trust, and by whom to be certified.
@@ -234,13 +227,6 @@ pub enum Response {
         /// Key and certificate, as `ClusterAuthority::to_pem` writes them.
         key: SecretText,
     },
-    /// A [`Request::Report`] was noted.
-    Noted,
-    /// The answer to [`Request::Reports`]. The ages in it are those at the leader.
-    Reports {
-        /// By node; those that have not reported lately are missing.
-        reports: Vec<(NodeId, u64, NodeReport)>,
-    },
 }
 
 /// The only version of [`JoinRequest`] so far.
@@ -324,4 +310,30 @@ pub struct Holder {
     pub node: NodeId,
     /// Its QUIC endpoint.
     pub address: SocketAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a stranger says is read whole or refused with the reason, and a newer build's is refused by its version.
+    #[test]
+    fn join_requests_are_read_with_care() {
+        let request = JoinRequest {
+            cluster: ClusterId([1; 16]),
+            token: JoinTokenId(2),
+            secret: TokenSecret::generate(),
+            node: NodeId(3),
+            request: vec![4; 100],
+        };
+        let bytes = request.to_bytes();
+        assert_eq!(JoinRequest::from_bytes(&bytes).unwrap(), request);
+        for end in 0..bytes.len() {
+            let refused = JoinRequest::from_bytes(&bytes[..end]).unwrap_err();
+            assert!(refused.starts_with("malformed request"), "{end}: {refused}");
+        }
+        let newer = riftmesh_base::encode(&(JOIN_VERSION + 1, &request));
+        let refused = JoinRequest::from_bytes(&newer).unwrap_err();
+        assert!(refused.starts_with("request of version 2"), "{refused}");
+    }
 }

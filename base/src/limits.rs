@@ -6,6 +6,8 @@ use crate::time::Millis;
 pub const CONFIGURATION_NAME_BYTES_MAX: usize = 32;
 /// Longest node name.
 pub const NODE_NAME_BYTES_MAX: usize = 64;
+/// Longest name of a zone.
+pub const ZONE_BYTES_MAX: usize = 64;
 
 /// Largest gossip datagram before the path MTU is known (DISTRIBUTED rule 23).
 pub const DATAGRAM_BYTES_MAX: usize = 1_150;

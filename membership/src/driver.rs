@@ -15,10 +15,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::agent::Agent;
+use crate::bodies::BODY_BYTES_MAX;
 use crate::config::MembershipSettings;
-use crate::effect::{Input, MeshEffect, TimerId};
+use crate::effect::{Input, MeshEffect, MeshEvent, TimerId};
 use crate::identity::{Generations, NodeIdentity};
-use crate::metadata::{MetadataError, NodeMetadata};
+use crate::metadata::{MetadataError, NodeMetadata, within};
 use crate::view::MembershipView;
 
 /// Inputs waiting for the driver; beyond that datagrams are dropped and callers wait.
@@ -155,6 +156,20 @@ impl Membership {
         Ok(())
     }
 
+    /// Says this at length about this node from now on; others fetch it within seconds. What has not changed costs nothing.
+    ///
+    /// # Errors
+    /// When it is longer than [`BODY_BYTES_MAX`]; nothing changes then.
+    pub async fn publish(&self, body: Bytes) -> Result<(), MetadataError> {
+        within("body", body.len(), BODY_BYTES_MAX)?;
+        // Gone after leaving, when nobody is left to tell.
+        self.inputs
+            .send(Command::Input(Input::Publish(body)))
+            .await
+            .ok();
+        Ok(())
+    }
+
     /// Says goodbye, so that nobody waits for this node. Returns when the goodbye has been sent.
     pub async fn leave(&self) {
         let (done, left) = oneshot::channel();
@@ -285,7 +300,11 @@ impl Driver {
                 MeshEffect::Renew { floor } => self.renew(floor),
                 MeshEffect::SeekRelay { candidates } => self.seek_relay(candidates),
                 MeshEffect::Notify(event) => {
-                    tracing::info!(%event, "mesh");
+                    match event {
+                        // Machines are busy now and then: that is no news.
+                        MeshEvent::Learned { .. } => tracing::debug!(%event, "mesh"),
+                        _ => tracing::info!(%event, "mesh"),
+                    }
                     changed = true;
                 }
             }
@@ -319,7 +338,7 @@ impl Driver {
             match link.call(to, Lane::Mesh, body, EXCHANGE_WITHIN).await {
                 // The driver ends before this task only when it leaves.
                 Ok(body) => drop(results.send(Input::Exchanged { body }).await),
-                Err(error) => tracing::debug!(%error, "no exchange of views"),
+                Err(error) => tracing::debug!(%error, "a call of the mesh was not answered"),
             }
         });
     }

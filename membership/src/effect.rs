@@ -60,6 +60,8 @@ pub enum Input {
     },
     /// This node describes itself anew.
     Describe(NodeMetadata),
+    /// This node says this at length from now on, at most [`BODY_BYTES_MAX`](crate::BODY_BYTES_MAX).
+    Publish(Bytes),
     /// This node leaves.
     Leave,
 }
@@ -136,6 +138,11 @@ pub enum MeshEvent {
         /// Which node.
         node: NodeId,
     },
+    /// What a node says at length is known now, or anew.
+    Learned {
+        /// Which node.
+        node: NodeId,
+    },
     /// A gone node was forgotten.
     Forgotten {
         /// Which node.
@@ -156,6 +163,7 @@ impl fmt::Display for MeshEvent {
                 state,
             } => write!(f, "{node}#{generation} is {state}"),
             Self::Described { node } => write!(f, "{node} described itself"),
+            Self::Learned { node } => write!(f, "the body of {node} is known"),
             Self::Forgotten { node } => write!(f, "{node} is forgotten"),
             Self::Joined => f.write_str("joined"),
             Self::Alone => f.write_str("alone"),

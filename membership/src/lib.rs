@@ -4,6 +4,7 @@
 //! in the cluster and whose work is taken away is decided by entries in the replicated log.
 
 pub mod agent;
+pub mod bodies;
 pub mod config;
 pub mod driver;
 pub mod effect;
@@ -17,6 +18,7 @@ mod track;
 pub mod view;
 
 pub use agent::Agent;
+pub use bodies::{BODY_BYTES_MAX, KnownBody};
 pub use config::MembershipSettings;
 pub use driver::{Membership, StartError};
 pub use effect::{Input, MeshEffect, MeshEvent, TimerId};

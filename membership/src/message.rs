@@ -26,6 +26,11 @@ pub(crate) enum MeshRequest {
         /// The generation that ended.
         generation: u64,
     },
+    /// What do nodes say at length? The reply is [`MeshReply::Bodies`], with those that the answerer has.
+    Bodies {
+        /// The hashes of what was said, at most [`BODIES_PER_CALL`](crate::bodies::BODIES_PER_CALL).
+        hashes: Vec<BlobHash>,
+    },
 }
 
 /// The answer to an exchange or a comparison.
@@ -37,6 +42,8 @@ pub(crate) enum MeshReply {
     Same,
     /// They do not; the caller should exchange views with this node.
     Different(NodeIdentity),
+    /// In no order; the caller knows them by their hashes.
+    Bodies(Vec<Vec<u8>>),
 }
 
 /// What two views are compared by: who lives which life in which state, and how new its description is. Incarnations are

@@ -1,7 +1,7 @@
-//! What a node says about itself, and the book of what all nodes said.
+//! The little that a node says about itself in gossip, and the book of what all nodes said.
 //!
-//! Descriptions travel whole as foca's custom broadcasts: they are small (at most 256 bytes), so a digest with a
-//! second round trip for the body would only add a way to be late. Newcomers get all of them in the first exchange.
+//! It travels as foca's custom broadcasts. What takes more words is a body of its own, of which gossip carries the hash;
+//! see `bodies`. Newcomers get all digests in the first exchange.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,13 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foca::{BroadcastHandler, Invalidates};
 use riftmesh_base::limits::NODE_NAME_BYTES_MAX;
-use riftmesh_base::{DecodeError, NodeId, decode, encode};
+use riftmesh_base::{BlobHash, DecodeError, NodeId, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::NodeIdentity;
 
-/// Longest version text.
-const VERSION_BYTES_MAX: usize = 64;
 /// Nodes remembered at most, gone ones included.
 pub const NODES_MAX: usize = 4_096;
 
@@ -38,28 +36,20 @@ impl fmt::Display for AdvertisedRole {
     }
 }
 
-/// What a node says about itself.
+/// What a node says about itself in gossip.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeMetadata {
     /// Its name, for people; need not be unique.
     pub name: String,
     /// What it offers to be.
     pub role: AdvertisedRole,
-    /// Jobs it can run at a time.
-    pub slots: u16,
-    /// CUDA devices it can use.
-    pub cuda_devices: u16,
-    /// The version of its binary.
-    pub version: String,
-    /// Where its HTTP API listens, if others may use it.
-    pub http: Option<SocketAddr>,
 }
 
-/// A description that would not fit a datagram. The caller's fault.
+/// A description over its bounds. The caller's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} has {bytes} bytes, over the bound of {max}")]
 pub struct MetadataError {
-    /// Which text.
+    /// Which part.
     pub field: &'static str,
     /// Its length.
     pub bytes: usize,
@@ -68,20 +58,21 @@ pub struct MetadataError {
 }
 
 impl NodeMetadata {
-    /// Checks that the texts are within their bounds.
+    /// Checks that the name is within its bound.
     ///
     /// # Errors
-    /// Names the text that is not.
+    /// When it is not.
     pub fn check(&self) -> Result<(), MetadataError> {
-        let texts = [
-            ("name", self.name.len(), NODE_NAME_BYTES_MAX),
-            ("version", self.version.len(), VERSION_BYTES_MAX),
-        ];
-        match texts.into_iter().find(|(_, bytes, max)| bytes > max) {
-            None => Ok(()),
-            Some((field, bytes, max)) => Err(MetadataError { field, bytes, max }),
-        }
+        within("name", self.name.len(), NODE_NAME_BYTES_MAX)
     }
+}
+
+/// Refuses what has more than `max` bytes.
+pub(crate) fn within(field: &'static str, bytes: usize, max: usize) -> Result<(), MetadataError> {
+    if bytes > max {
+        return Err(MetadataError { field, bytes, max });
+    }
+    Ok(())
 }
 
 /// One version of a node's description, as it travels.
@@ -96,6 +87,8 @@ pub(crate) struct Announcement {
     /// Where the relay listens by which the node is reached, if nobody can dial it.
     pub(crate) relay: Option<SocketAddr>,
     pub(crate) metadata: NodeMetadata,
+    /// The hash of what it says at length, if it says anything.
+    pub(crate) body: Option<BlobHash>,
 }
 
 impl Announcement {
@@ -223,11 +216,8 @@ mod tests {
             metadata: NodeMetadata {
                 name: name.to_owned(),
                 role: AdvertisedRole::Worker,
-                slots: 2,
-                cuda_devices: 1,
-                version: "0.1.0".to_owned(),
-                http: None,
             },
+            body: None,
         }
     }
 
@@ -262,13 +252,12 @@ mod tests {
         assert_eq!(announcements.book().nodes.len(), 0);
     }
 
-    /// The largest description leaves room for gossip in a datagram.
+    /// The largest digest leaves room for gossip in a datagram.
     #[test]
-    fn descriptions_are_small() {
+    fn digests_are_small() {
         let mut largest = announcement(u64::MAX, u32::MAX, &"x".repeat(NODE_NAME_BYTES_MAX));
-        largest.metadata.version = "x".repeat(VERSION_BYTES_MAX);
-        largest.relay = Some("255.255.255.255:65535".parse().unwrap());
-        largest.metadata.http = Some("[ffff:ffff::1]:65535".parse().unwrap());
-        assert!(encode(&largest).len() <= 256);
+        largest.relay = Some("[ffff:ffff::1]:65535".parse().unwrap());
+        largest.body = Some(BlobHash([255; 32]));
+        assert!(encode(&largest).len() <= 160);
     }
 }

@@ -7,6 +7,7 @@ use foca::State;
 use riftmesh_base::{Millis, NodeId};
 use riftmesh_transport::{Target, relayed};
 
+use crate::bodies::Bodies;
 use crate::effect::MeshEvent;
 use crate::identity::NodeIdentity;
 use crate::metadata::Announcement;
@@ -22,8 +23,8 @@ pub(crate) struct Glance {
 }
 
 impl Glance {
-    /// Whether nothing has changed since the last call: who this node is and whether it left, the number of announcements
-    /// learned, and the members.
+    /// Whether nothing has changed since the last call: who this node is and whether it left, how much was learned of what
+    /// nodes say, and the members.
     pub(crate) fn is_still(
         &mut self,
         own: (NodeIdentity, bool),
@@ -83,6 +84,7 @@ impl Tracker {
         now: Millis,
         seen: Vec<(NodeIdentity, NodeState)>,
         announced: &BTreeMap<NodeId, Announcement>,
+        bodies: &Bodies,
     ) -> Vec<MeshEvent> {
         let mut events = Vec::new();
         for (life, state) in &seen {
@@ -96,6 +98,7 @@ impl Tracker {
             };
             events.extend(self.observe(now, life, state, relay_of(life, announcement)));
             events.extend(self.describe(life.node, announcement));
+            events.extend(self.learn(life.node, bodies));
         }
         let gone = self.nodes.len() - seen.len();
         if gone > 0 {
@@ -126,6 +129,7 @@ impl Tracker {
             state: NodeState::Down,
             since: now,
             metadata: None,
+            body: None,
         });
         let address = reach(life, relay).address;
         let before = (view.generation, view.address, view.state);
@@ -153,5 +157,15 @@ impl Tracker {
         }
         view.metadata = Some(announced.clone());
         Some(MeshEvent::Described { node })
+    }
+
+    fn learn(&mut self, node: NodeId, bodies: &Bodies) -> Option<MeshEvent> {
+        let view = self.nodes.get_mut(&node)?;
+        let known = bodies.of(node)?;
+        if view.body.as_ref() == Some(known) {
+            return None;
+        }
+        view.body = Some(known.clone());
+        Some(MeshEvent::Learned { node })
     }
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use riftmesh_base::{Millis, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::bodies::KnownBody;
 use crate::metadata::{AdvertisedRole, NodeMetadata};
 
 /// What gossip says about a node.
@@ -35,7 +36,7 @@ impl fmt::Display for NodeState {
 }
 
 /// One node as this node sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeView {
     /// Which node.
     pub id: NodeId,
@@ -51,6 +52,8 @@ pub struct NodeView {
     pub since: Millis,
     /// What it said about itself, once that is known.
     pub metadata: Option<NodeMetadata>,
+    /// What it said last at length, of what this node could fetch.
+    pub body: Option<KnownBody>,
 }
 
 impl NodeView {
@@ -80,7 +83,7 @@ pub struct Suspicion {
 }
 
 /// All nodes as one node sees them, itself included.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MembershipView {
     /// Whose view.
     pub local: NodeId,

@@ -24,21 +24,37 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Subcommand)]
 pub enum CertCommand {
     /// The certificate of the node that answers, and whom it has turned away
+    #[command(after_help = "\
+Example:
+  riftmesh cert show --json
+Exit codes: 0 told, 3 no node answered")]
     Show {
         #[command(flatten)]
         ask: AskArgs,
     },
     /// Certificates that were issued for join tokens, and nodes that are trusted no more
+    #[command(after_help = "\
+Example:
+  riftmesh cert list --json
+Exit codes: 0 told, 3 no node answered")]
     List {
         #[command(flatten)]
         ask: AskArgs,
     },
     /// Renew the certificate of the node that answers, now
+    #[command(after_help = "\
+Example:
+  riftmesh cert renew                  on the machine itself; it is renewed at half of its life anyway
+Exit codes: 0 renewed, 1 refused, 3 no node answered")]
     Renew {
         #[command(flatten)]
         ask: AskArgs,
     },
     /// Trust a node no more, for ever: everybody turns it away. On a voter's machine
+    #[command(after_help = "\
+Example:
+  riftmesh cert revoke 4f1c9a0b12d3e4f5 --reason 'stolen from the rack'
+Exit codes: 0 revoked, 1 refused, 3 no node answered")]
     Revoke {
         /// As `members` shows it
         node: NodeId,
@@ -211,6 +227,9 @@ fn print_own(certificate: &CertificateAnswer) {
         until(certificate.expires, now),
         until(certificate.renews, now),
     ));
+    if let Some(end) = certificate.authority_expires {
+        data(&format!("the authority expires {}", until(end, now)));
+    }
     if let [_, others @ ..] = certificate.trusted.as_slice()
         && !others.is_empty()
     {

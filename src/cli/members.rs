@@ -19,7 +19,7 @@ use super::{AskArgs, Exit};
 use crate::answers::{Envelope, MemberAnswer, ReportAnswer};
 
 /// Fields of a member that change all the time and are no news.
-const RESTLESS: [&str; 4] = ["since_ms", "rtt_us", "drained_in_ms", "report"];
+const RESTLESS: [&str; 5] = ["since_ms", "rtt_us", "drained_in_ms", "report", "told_ms"];
 
 /// Which members to show, and for how long.
 #[derive(Debug, Clone, Args)]
@@ -27,6 +27,7 @@ const RESTLESS: [&str; 4] = ["since_ms", "rtt_us", "drained_in_ms", "report"];
 Examples:
   riftmesh members --state suspect,down
   riftmesh members --role worker --label big-memory
+  riftmesh members --zone eu-west,eu-north
   riftmesh members --watch                       redrawn every second; through a pipe, a line for each change
   riftmesh members --watch --json --count 10     one object for each change; first everybody who is there
 Exit codes: 0 all that are shown are up or have left, 1 one is not, 3 no node answered")]
@@ -58,6 +59,9 @@ pub struct MemberFilter {
     /// Only with all of these labels
     #[arg(long, value_delimiter = ',')]
     label: Vec<String>,
+    /// Only in these zones
+    #[arg(long, value_delimiter = ',')]
+    zone: Vec<String>,
     /// Only with this in their names
     #[arg(long)]
     name: Option<String>,
@@ -92,6 +96,11 @@ impl MemberFilter {
         (self.state.is_empty() || states.any(|state| state.get_name() == member.state))
             && role.is_none_or(|role| member.role == Some(role))
             && self.label.iter().all(|label| member.labels.contains(label))
+            && (self.zone.is_empty()
+                || member
+                    .zone
+                    .as_ref()
+                    .is_some_and(|zone| self.zone.contains(zone)))
             && self
                 .name
                 .as_ref()
@@ -169,8 +178,8 @@ fn watch(
 fn print(envelope: &Envelope<Vec<MemberAnswer>>) {
     table(
         &[
-            "NAME", "ID", "ROLE", "STATE", "FOR", "ADDRESS", "HTTP", "RTT", "SLOTS", "JOBS",
-            "LOAD", "DEVICES",
+            "NAME", "ID", "ROLE", "ZONE", "STATE", "FOR", "ADDRESS", "HTTP", "RTT", "SLOTS",
+            "JOBS", "LOAD", "DEVICES",
         ],
         envelope.answer.iter().map(row),
     );
@@ -183,6 +192,7 @@ fn row(member: &MemberAnswer) -> Vec<String> {
         member.name.clone(),
         member.node.to_string(),
         or_dash(member.role.map(|role| role.to_string())),
+        or_dash(member.zone.clone()),
         standing(member),
         or_dash(member.since_ms.map(|ms| Millis(ms).to_string())),
         reached(member),
@@ -367,7 +377,10 @@ mod tests {
             draining: false,
             drained_in_ms: None,
             labels: vec!["big".to_owned()],
+            zone: None,
+            protocols: None,
             report: None,
+            told_ms: None,
             since_ms: Some(61_000),
             session: Some(SessionId(3)),
             slots: 4,
@@ -417,6 +430,7 @@ mod tests {
         let (a, mut b, mut c) = (member(1, "a"), member(2, "gpu-b"), member(3, "gpu-c"));
         (b.state, b.labels) = ("down".to_owned(), Vec::new());
         (c.draining, c.role) = (true, Some(Role::Voter));
+        (b.zone, c.zone) = (Some("eu".to_owned()), Some("eu-west".to_owned()));
         let shown = |line: &str| {
             let words = std::iter::once("members").chain(line.split_whitespace());
             let filter = Line::try_parse_from(words).unwrap().filter;
@@ -430,6 +444,8 @@ mod tests {
         assert_eq!(shown("--label big"), ["a", "gpu-c"]);
         assert_eq!(shown("--label big,quiet"), [""; 0]);
         assert_eq!(shown("--name gpu"), ["gpu-b", "gpu-c"]);
+        assert_eq!(shown("--zone eu"), ["gpu-b"]);
+        assert_eq!(shown("--zone us,eu-west"), ["gpu-c"]);
         assert_eq!(shown("--draining"), ["gpu-c"]);
         assert_eq!(shown("--name gpu --state up"), ["gpu-c"]);
         assert!(Line::try_parse_from(["members", "--state", "asleep"]).is_err());
@@ -440,10 +456,12 @@ mod tests {
     fn a_row_says_it_all() {
         let mut drained = member(1, "a");
         (drained.draining, drained.jobs) = (true, 0);
+        drained.zone = Some("rack-3".to_owned());
         let columns = [
             "a",
             "0000000000000001",
             "worker",
+            "rack-3",
             "up, drained",
             "1m01s",
             "10.0.0.1:7700",

@@ -220,9 +220,34 @@ fn run(command: Command) -> anyhow::Result<Exit> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{Command, CommandFactory};
 
     use super::Cli;
+
+    fn leaves(command: &Command, path: &str) -> Vec<(String, Command)> {
+        let path = format!("{path} {}", command.get_name());
+        let mut below = command.get_subcommands().peekable();
+        if below.peek().is_none() {
+            return vec![(path, command.clone())];
+        }
+        below.flat_map(|one| leaves(one, &path)).collect()
+    }
+
+    /// Who asks about nodes and trust is shown how: an example, and JSON for programs, in every command.
+    #[test]
+    fn commands_about_nodes_have_examples() {
+        let root = Cli::command();
+        for family in ["members", "mesh", "node", "token", "cert"] {
+            for (path, command) in leaves(root.find_subcommand(family).unwrap(), "riftmesh") {
+                let runs = path == "riftmesh node run";
+                let shown = command.get_after_help().map(ToString::to_string);
+                let shown = shown.unwrap_or_default();
+                assert!(runs || shown.contains("Example"), "{path}: {shown}");
+                let json = command.get_arguments().any(|one| one.get_id() == "json");
+                assert!(runs || json, "{path}");
+            }
+        }
+    }
 
     /// clap checks the whole tree of commands: clashing names, bad defaults, missing values.
     #[test]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
-use riftmesh_base::limits::NODE_NAME_BYTES_MAX;
+use riftmesh_base::limits::{NODE_NAME_BYTES_MAX, ZONE_BYTES_MAX};
 use riftmesh_base::{ConfigurationName, Role, Seed};
 use riftmesh_transport::JoinToken;
 use zeroize::Zeroizing;
@@ -99,6 +99,9 @@ pub struct RunArgs {
     /// Labels that jobs can ask for, such as `big-memory`
     #[arg(long = "label", value_delimiter = ',')]
     labels: Vec<String>,
+    /// Where the machine stands, such as `rack-3` or `eu-west`; shown by `members`, which can choose by it
+    #[arg(long, value_parser = parse_zone)]
+    zone: Option<String>,
     /// What the cluster learns; give the same on each voter
     #[arg(long, value_delimiter = ',', default_value = "hex8_2p", value_parser = super::parse_configuration)]
     configuration: Vec<ConfigurationName>,
@@ -156,6 +159,18 @@ impl Unprinted {
 const TOKEN_FILE_BYTES_MAX: u64 = 4 << 10;
 /// The port of nodes that were given none.
 const PORT: u16 = 7700;
+
+/// A zone's name as it is typed.
+fn parse_zone(text: &str) -> Result<String, String> {
+    let fits = (1..=ZONE_BYTES_MAX).contains(&text.len());
+    let plain = |c: char| c.is_alphanumeric() || "-_./".contains(c);
+    if fits && text.chars().all(plain) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "a zone has 1 to {ZONE_BYTES_MAX} bytes: letters, digits, `-`, `_`, `.` and `/`"
+    ))
+}
 
 /// The address from which this machine reaches `seed`, as its routes say. Nothing is sent.
 fn towards(seed: SocketAddr) -> anyhow::Result<SocketAddr> {
@@ -237,6 +252,7 @@ impl RunArgs {
             cuda: self.cuda,
             gpu_memory_mib: self.gpu_memory_mib,
             labels: self.labels.into_iter().collect(),
+            zone: self.zone,
             loops,
         })
     }

@@ -12,7 +12,7 @@ use super::output::{data, freshness, json, table, talk};
 use super::raft::find;
 use super::up::parse_duration;
 use super::{AskArgs, Exit};
-use crate::answers::{DeviceReport, Envelope, MemberAnswer, RaftAnswer};
+use crate::answers::{DeviceReport, Envelope, MemberAnswer, ProtocolRange, RaftAnswer};
 use crate::orders::{Order, OrderAnswer};
 
 /// Time between two looks at a node that is being drained.
@@ -201,8 +201,13 @@ fn details(member: &MemberAnswer) -> Vec<(&'static str, String)> {
                 .map_or_else(unknown, |life| life.to_string()),
         ),
         ("version", member.version.clone().unwrap_or_else(unknown)),
+        ("protocol", member.protocols.map_or_else(unknown, protocols)),
         ("round trip", member.rtt_us.map_or_else(unknown, micros)),
         ("work", work),
+        (
+            "zone",
+            member.zone.clone().unwrap_or_else(|| "none".to_owned()),
+        ),
         ("labels", labels),
     ];
     if let Some(told) = &member.report {
@@ -225,6 +230,13 @@ fn details(member: &MemberAnswer) -> Vec<(&'static str, String)> {
         );
     }
     lines
+}
+
+fn protocols(range: ProtocolRange) -> String {
+    match (range.oldest, range.newest) {
+        (oldest, newest) if oldest == newest => oldest.to_string(),
+        (oldest, newest) => format!("{oldest} to {newest}"),
+    }
 }
 
 fn percent(value: u8) -> String {

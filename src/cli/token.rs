@@ -38,11 +38,19 @@ pub enum TokenCommand {
         ask: AskArgs,
     },
     /// Tokens, those that are over among them for a while; never their secrets
+    #[command(after_help = "\
+Example:
+  riftmesh token list --json
+Exit codes: 0 told, 3 no node answered")]
     List {
         #[command(flatten)]
         ask: AskArgs,
     },
     /// Let nobody in with a token from now on; machines that came with it stay
+    #[command(after_help = "\
+Example:
+  riftmesh token revoke ID                             as `token list` shows it
+Exit codes: 0 revoked, 1 refused: no such token, or not on a voter's machine, 3 no node answered")]
     Revoke {
         /// As `token list` shows it
         id: JoinTokenId,
@@ -52,6 +60,9 @@ pub enum TokenCommand {
 }
 
 const CREATE_EXAMPLE: &str = "\
+Examples:
+  riftmesh token create                                for one machine, within the hour
+  riftmesh token create --uses 8 --expires 24h --json
 Then, on the machine that is to join:
   riftmesh node run --join TOKEN --seeds 10.0.0.1:7700,10.0.0.2:7700,10.0.0.3:7700
 A token on a command line is seen by everybody on that machine: --join @FILE reads it from a file.";

@@ -18,9 +18,10 @@ use tokio::sync::watch;
 use super::http::{AnswerError, to_json};
 use super::mesh::{MeshMember, SharedMesh};
 use super::progress;
+use super::trust::Expiries;
 use crate::answers::{
     AuthorityAnswer, CertificatesAnswer, Envelope, MemberAnswer, ModelAnswer, Query, RaftAnswer,
-    ReadMode, ReportAnswer, RotationAnswer, is_confirmed,
+    ReadMode, RotationAnswer, is_confirmed,
 };
 use crate::blobs::BlobAccess;
 use crate::client::Client;
@@ -30,18 +31,15 @@ use crate::protocol::{Request, Response};
 /// A question waits this long for a confirmed index; after that the answer is marked stale.
 const CONFIRM_MAX: Duration = Duration::from_millis(800);
 
-/// A list of members waits this long for what the leader knows of them.
-const REPORTS_MAX: Duration = Duration::from_millis(400);
-
 /// Answers from a voter's own copy of the state.
 pub struct Answers {
     pub(super) name: String,
     pub(super) raft: RaftNode,
     pub(super) mesh: SharedMesh,
     pub(super) blobs: Arc<BlobAccess>,
-    /// When this node's certificate expires, in milliseconds since the Unix epoch.
-    pub(super) expires: watch::Receiver<Millis>,
-    /// Asks the leader how nodes are. Set once, after the parts that need these answers.
+    /// When this node's certificate and its authority expire.
+    pub(super) expires: watch::Receiver<Expiries>,
+    /// Asks other voters what this one cannot confirm. Set once, after the parts that need these answers.
     pub(super) client: OnceLock<Arc<Client>>,
 }
 
@@ -59,6 +57,8 @@ pub struct StateFacts {
     pub matches: Vec<JobRecord>,
     /// When certificates expire, this node's own among them.
     pub expiries: Vec<(NodeId, Millis)>,
+    /// What is to be said about the end of the authority, if that is near.
+    pub authority: Option<String>,
 }
 
 impl Answers {
@@ -112,7 +112,7 @@ impl Answers {
                 confirmed,
                 cluster_view::quorum(&self.roster(), &status, confirmed, &self.mesh.members()),
             ),
-            Query::Members => self.wrap(&status, confirmed, self.members().await),
+            Query::Members => self.wrap(&status, confirmed, self.members()),
             Query::Jobs { kind, state, limit } => self.wrap(
                 &status,
                 confirmed,
@@ -164,13 +164,10 @@ impl Answers {
         named.collect()
     }
 
-    async fn members(&self) -> Vec<MemberAnswer> {
-        let mut reports = self.reports().await;
+    fn members(&self) -> Vec<MemberAnswer> {
         let (roster, now) = self.raft.read(|_, state| (state.roster(), state.now()));
         let mut members = cluster_view::members(&roster, &self.seen(), now);
-        for member in &mut members {
-            member.report = reports.remove(&member.node);
-        }
+        cluster_view::tell(&mut members, self.mesh.told());
         members
     }
 
@@ -186,27 +183,6 @@ impl Answers {
             members.retain(|member| !retired.contains(&member.node));
         });
         members
-    }
-
-    /// How nodes are, as the leader heard it; nothing while there is none.
-    async fn reports(&self) -> BTreeMap<NodeId, ReportAnswer> {
-        let Some(client) = self.client.get() else {
-            return BTreeMap::new();
-        };
-        match client.ask_leader(Request::Reports, REPORTS_MAX).await {
-            Ok(Response::Reports { reports }) => reports
-                .into_iter()
-                .map(|(node, age_ms, report)| (node, ReportAnswer { age_ms, report }))
-                .collect(),
-            Ok(other) => {
-                tracing::warn!(?other, "unexpected answer to the question how nodes are");
-                BTreeMap::new()
-            }
-            Err(error) => {
-                tracing::debug!(%error, "nobody knows how nodes are");
-                BTreeMap::new()
-            }
-        }
     }
 
     fn certificates(&self) -> CertificatesAnswer {
@@ -292,7 +268,8 @@ impl Answers {
     }
 
     fn facts(&self) -> StateFacts {
-        let own = (self.raft.node(), *self.expires.borrow());
+        let expires = *self.expires.borrow();
+        let own = (self.raft.node(), expires.certificate);
         self.raft.read(|_, state| {
             let of = |phase, kind, limit| {
                 let filter = JobFilter {
@@ -317,6 +294,7 @@ impl Answers {
                     .map(|known| (known.node, known.expires))
                     .chain([own])
                     .collect(),
+                authority: expires.authority_warning(wall_clock()),
             }
         })
     }

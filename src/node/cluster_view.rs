@@ -1,5 +1,7 @@
 //! Leader, quorum, members and health: pure functions from facts to answers.
 
+use std::collections::BTreeMap;
+
 use riftmesh_base::limits::CERTIFICATE_LIFE;
 use riftmesh_base::time::wall_clock;
 use riftmesh_base::{Millis, NodeId};
@@ -9,10 +11,11 @@ use riftmesh_statemachine::query::{RosterRow, StateSummary};
 use riftmesh_statemachine::roster::Role;
 
 use super::answer::{StateFacts, name_of};
-use super::mesh::{MeshMember, MeshState};
+use super::mesh::{MeshMember, MeshState, Told};
 use super::progress;
 use crate::answers::{
-    Health, JobCounts, LeaderAnswer, MemberAnswer, QuorumAnswer, StatusAnswer, VoterAnswer,
+    Health, JobCounts, LeaderAnswer, MemberAnswer, QuorumAnswer, ReportAnswer, StatusAnswer,
+    VoterAnswer,
 };
 use crate::blobs::BlobAccess;
 
@@ -103,17 +106,20 @@ fn from_roster(row: &RosterRow, mesh: &[MeshMember], now: Millis) -> MemberAnswe
             |member| member.address.to_string(),
         ),
         relay: known.and_then(|member| Some(member.relay?.to_string())),
-        http: known.and_then(|member| member.http.clone()),
+        http: None,
         state: known
             .map_or("unknown", |member| member.state.name())
             .to_owned(),
         generation: known.map(|member| member.generation),
-        version: known.and_then(|member| member.version.clone()),
+        version: None,
         rtt_us: known.and_then(rtt_us),
         draining: row.node.draining,
         drained_in_ms: row.drained_by.map(|by| by.since(now).0),
         labels: offer.map_or_else(Vec::new, |offer| offer.labels.clone()),
+        zone: None,
+        protocols: None,
         report: None,
+        told_ms: None,
         since_ms: known.map(|member| member.since.0),
         session: offer.map(|offer| offer.id),
         slots: offer.map_or(0, |offer| offer.slots),
@@ -129,19 +135,43 @@ pub fn from_mesh(member: &MeshMember) -> MemberAnswer {
         role: member.role,
         address: member.address.to_string(),
         relay: member.relay.map(|relay| relay.to_string()),
-        http: member.http.clone(),
+        http: None,
         state: member.state.name().to_owned(),
         generation: Some(member.generation),
-        version: member.version.clone(),
+        version: None,
         rtt_us: rtt_us(member),
         draining: false,
         drained_in_ms: None,
         labels: Vec::new(),
+        zone: None,
+        protocols: None,
         report: None,
+        told_ms: None,
         since_ms: Some(member.since.0),
         session: None,
         slots: 0,
         jobs: 0,
+    }
+}
+
+/// Adds what members say of themselves. What the log says of their sessions counts for more.
+pub fn tell(members: &mut [MemberAnswer], mut told: BTreeMap<NodeId, Told>) {
+    for member in members {
+        let Some(Told { age, body }) = told.remove(&member.node) else {
+            continue;
+        };
+        if member.session.is_none() {
+            (member.labels, member.slots) = (body.labels, body.slots);
+        }
+        member.zone = body.zone;
+        member.version = Some(body.version);
+        member.protocols = Some(body.protocols);
+        member.http = Some(body.http.to_string());
+        member.told_ms = Some(age.0);
+        member.report = body.report.map(|report| ReportAnswer {
+            age_ms: age.0,
+            report,
+        });
     }
 }
 
@@ -162,6 +192,7 @@ pub fn status(
     let members = members(&facts.roster, mesh, facts.summary.now);
     let mut problems = problems(&quorum, &members, &facts.summary, status);
     problems.extend(expiring(&facts.expiries, &members, wall_clock()));
+    problems.extend(facts.authority.clone());
     let health = match (confirmed, problems.is_empty()) {
         (false, _) => Health::NoQuorum,
         (true, false) => Health::Degraded,

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::NodeConfig;
+use super::body::{NodeBody, PROTOCOLS};
 use super::clients::ClientFactory;
 use super::events::Watchers;
 use super::gossip::Gossip;
@@ -28,6 +29,7 @@ use super::matches::Desk;
 use super::mesh::SharedMesh;
 use super::mesh_desk::MeshDesk;
 use super::mesh_log::MeshLog;
+use super::metrics::MetricsDesk;
 use super::relay::Relay;
 use super::trust::{self, AuthorityRing, CertificateKeeper, Issuer, follow_asked, follow_voters};
 use crate::agent::{AgentConfig, WorkerAgent};
@@ -147,10 +149,11 @@ pub async fn start(
         edge,
         mut tasks,
     } = started;
-    let telling = machine::report(clients.make(), node, parts.stopping.clone());
+    let telling = machine::tell(membership.clone(), parts.body(), parts.stopping.clone());
     tasks.push(work.spawn(async move {
-        telling.await;
-        Ok(())
+        telling.await.inspect_err(|error| {
+            tracing::error!("others hear no more of this node's load: {error:#}")
+        })
     }));
     tasks.extend(parts.agent(clients)?);
     let failed = parts.failed.clone();
@@ -181,10 +184,6 @@ fn start_membership(
             Role::Voter => AdvertisedRole::Voter,
             Role::Worker => AdvertisedRole::Worker,
         },
-        slots: config.slots,
-        cuda_devices: config.cuda.len().try_into().unwrap_or(u16::MAX),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        http: Some(config.http),
     };
     let generations = GenerationFile::new(data.path().join("generation"));
     let seeds = config
@@ -281,6 +280,11 @@ impl Parts {
             desk: Arc::new(desk),
             certificates: Arc::clone(&self.keeper) as Arc<dyn CertificateDesk>,
             mesh: Arc::clone(&self.desk),
+            metrics: Arc::new(MetricsDesk {
+                keeper: Arc::clone(&self.keeper),
+                mesh: Arc::clone(&self.mesh),
+                link: Arc::clone(&self.quic),
+            }),
         }
     }
 
@@ -306,6 +310,19 @@ impl Parts {
                 false => self.config.listen,
             }
             .to_string(),
+        }
+    }
+
+    /// What the node says about itself at length, but for its machine.
+    fn body(&self) -> NodeBody {
+        NodeBody {
+            zone: self.config.zone.clone(),
+            labels: self.config.labels.iter().cloned().collect(),
+            slots: self.config.slots,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocols: PROTOCOLS,
+            http: self.config.http,
+            report: None,
         }
     }
 

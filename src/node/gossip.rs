@@ -1,12 +1,15 @@
 //! The membership view in the words of this crate.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use riftmesh_base::NodeId;
 use riftmesh_membership::{AdvertisedRole, Membership, NodeState};
 use riftmesh_statemachine::roster::Role;
 use riftmesh_transport::QuicLink;
 
-use super::mesh::{MeshMember, MeshState, MeshView};
+use super::body::NodeBody;
+use super::mesh::{MeshMember, MeshState, MeshView, Told};
 
 /// Reads the mesh from the membership agent.
 pub struct Gossip {
@@ -37,11 +40,6 @@ impl MeshView for Gossip {
             }),
             address: node.address,
             relay: node.relay,
-            http: node
-                .metadata
-                .as_ref()
-                .and_then(|said| said.http)
-                .map(|address| address.to_string()),
             state: match node.state {
                 NodeState::Alive => MeshState::Up,
                 NodeState::Suspect => MeshState::Suspect,
@@ -49,9 +47,22 @@ impl MeshView for Gossip {
                 NodeState::Left => MeshState::Left,
             },
             since: now.since(node.since),
-            version: node.metadata.as_ref().map(|said| said.version.clone()),
             rtt: rtts.get(&node.id).copied(),
         });
         members.collect()
+    }
+
+    fn told(&self) -> BTreeMap<NodeId, Told> {
+        let now = self.membership.now();
+        let view = self.membership.view();
+        let told = view.nodes.values().filter_map(|node| {
+            let known = node.body.as_ref()?;
+            let body = NodeBody::from_bytes(&known.bytes)
+                .inspect_err(|error| tracing::debug!(node = %node.id, %error, "cannot be read"))
+                .ok()?;
+            let age = now.since(known.since);
+            Some((node.id, Told { age, body }))
+        });
+        told.collect()
     }
 }

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 
 use super::events::Lines;
 use super::mesh_desk::MeshDesk;
+use super::metrics::MetricsDesk;
 use crate::answers::{Envelope, MatchRequest, MemberRequest, PingRequest, Query};
 use crate::orders::OrderRequest;
 
@@ -70,6 +71,8 @@ pub struct Edge {
     pub certificates: Arc<dyn CertificateDesk>,
     /// The node's place in the mesh.
     pub mesh: Arc<MeshDesk>,
+    /// Its numbers.
+    pub metrics: Arc<MetricsDesk>,
 }
 
 /// Why there is no answer.
@@ -125,6 +128,7 @@ pub async fn serve(listener: TcpListener, node: Edge) -> std::io::Result<()> {
 fn router(node: Edge) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
+        .route("/metrics", get(metrics))
         .route("/v1/status", get(|node: Node| fixed(node, Query::Status)))
         .route("/v1/leader", get(|node: Node| fixed(node, Query::Leader)))
         .route("/v1/quorum", get(|node: Node| fixed(node, Query::Quorum)))
@@ -168,6 +172,11 @@ fn router(node: Edge) -> Router {
             get(|node: Node| fixed(node, Query::Authority)),
         )
         .with_state(node)
+}
+
+async fn metrics(State(node): Node) -> Response {
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], node.metrics.text()).into_response()
 }
 
 async fn fixed(State(node): Node, query: Query) -> Result<Response, AnswerError> {

@@ -1,11 +1,14 @@
 //! What gossip knows, in the few words the rest of the node needs.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use riftmesh_base::{Millis, NodeId};
 use riftmesh_statemachine::roster::Role;
+
+use super::body::NodeBody;
 
 /// A member as gossip sees it. A hint, never a verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,16 +25,21 @@ pub struct MeshMember {
     pub address: SocketAddr,
     /// Where the relay listens by which it is reached, if nobody can dial it.
     pub relay: Option<SocketAddr>,
-    /// Its HTTP address, if it has told.
-    pub http: Option<String>,
     /// Whether it is there.
     pub state: MeshState,
     /// For how long it has been in that state.
     pub since: Millis,
-    /// The version of its binary, if it has told.
-    pub version: Option<String>,
     /// How long a packet takes to it and back, if there is a connection to it.
     pub rtt: Option<Duration>,
+}
+
+/// What a member says at length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// How long ago this node learned it.
+    pub age: Millis,
+    /// What it says.
+    pub body: NodeBody,
 }
 
 /// Whether a member is there.
@@ -48,6 +56,9 @@ pub enum MeshState {
 }
 
 impl MeshState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Up, Self::Suspect, Self::Down, Self::Left];
+
     /// For people.
     pub fn name(self) -> &'static str {
         match self {
@@ -68,6 +79,8 @@ impl MeshState {
 pub trait MeshView: Send + Sync + 'static {
     /// Everybody known, this node included.
     fn members(&self) -> Vec<MeshMember>;
+    /// What they say at length, of whom that is known.
+    fn told(&self) -> BTreeMap<NodeId, Told>;
 }
 
 /// Shared by the parts of a node.

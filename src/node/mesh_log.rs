@@ -177,6 +177,7 @@ mod tests {
             state,
             since: Millis(0),
             metadata: None,
+            body: None,
             relay: None,
         }
     }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod archive;
+mod body;
 mod bootstrap;
 mod clients;
 mod cluster_view;
@@ -18,10 +19,10 @@ mod matches;
 pub mod mesh;
 mod mesh_desk;
 mod mesh_log;
+mod metrics;
 mod progress;
 mod relay;
 mod replicate;
-mod reports;
 mod trust;
 pub mod voter;
 mod voter_parts;
@@ -79,6 +80,8 @@ pub struct NodeConfig {
     pub gpu_memory_mib: u32,
     /// Labels for jobs that ask for them.
     pub labels: BTreeSet<String>,
+    /// Where the machine stands.
+    pub zone: Option<String>,
     /// What the leader keeps going.
     pub loops: Vec<LoopSettings>,
 }

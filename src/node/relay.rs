@@ -7,7 +7,7 @@ use riftmesh_statemachine::roster::Role;
 use riftmesh_transport::link::BoxFuture;
 use serde::Serialize;
 
-use super::cluster_view::from_mesh;
+use super::cluster_view::{from_mesh, tell};
 use super::http::{AnswerError, Answerer, to_json};
 use super::mesh::{MeshMember, MeshState, SharedMesh};
 use crate::answers::{
@@ -55,7 +55,11 @@ impl Relay {
         match query {
             Query::Leader => self.wrap(leader),
             Query::Quorum => self.wrap(quorum(&members)),
-            Query::Members => self.wrap(members.iter().map(from_mesh).collect::<Vec<_>>()),
+            Query::Members => {
+                let mut answers: Vec<_> = members.iter().map(from_mesh).collect();
+                tell(&mut answers, self.mesh.told());
+                self.wrap(answers)
+            }
             Query::Status => self.wrap(StatusAnswer {
                 health: Health::NoQuorum,
                 problems: vec![format!("no voter answers this node: {why}")],

@@ -18,9 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::Answers;
 use super::mesh::SharedMesh;
-use super::reports::NodeReports;
 use super::trust::{Issuer, news, permit};
-use crate::answers::{NodeReport, REPORT_EVERY};
 use crate::chores::sessions::SessionWatch;
 use crate::client::{Caller, LocalService};
 use crate::protocol::{Holder, Located, Request, Response, WORK_WAIT_MAX};
@@ -38,8 +36,6 @@ pub struct LeaderMemory {
     pub term: u64,
     /// Signs of life.
     pub sessions: SessionWatch,
-    /// How nodes are.
-    pub reports: NodeReports,
 }
 
 /// The voter's side of the client protocol.
@@ -114,7 +110,6 @@ impl VoterService {
         let fresh = || LeaderMemory {
             term: status.term.0,
             sessions: SessionWatch::new(now),
-            reports: NodeReports::default(),
         };
         if memory
             .as_ref()
@@ -243,35 +238,6 @@ impl VoterService {
         }
     }
 
-    fn note_report(&self, caller: Caller, report: NodeReport) -> Response {
-        if let Err(reason) = report.check() {
-            return Response::Invalid { reason };
-        }
-        let node = match caller {
-            Caller::Own => self.raft.node(),
-            Caller::Peer(peer) => peer.node,
-        };
-        match self.with_memory(|memory, now| memory.reports.note(node, report, now)) {
-            Some(true) => Response::Noted,
-            Some(false) => Response::Overloaded {
-                retry_after: REPORT_EVERY,
-            },
-            None => self.not_leader(),
-        }
-    }
-
-    fn reports(&self) -> Response {
-        let Some(all) = self.with_memory(|memory, now| memory.reports.all(now)) else {
-            return self.not_leader();
-        };
-        let reports = all.into_iter();
-        Response::Reports {
-            reports: reports
-                .map(|(node, told)| (node, told.age_ms, told.report))
-                .collect(),
-        }
-    }
-
     async fn wait_work(&self, kinds: &[JobKind], slots: u16, cuda: bool) -> Response {
         let end = Instant::now() + WORK_WAIT_MAX.duration();
         let mut applied = self.raft.applied();
@@ -370,8 +336,6 @@ impl LocalService for VoterService {
                     at: self.raft.read(|_, state| state.level()),
                 },
                 Request::Renew { request } => self.renew(caller, &request).await,
-                Request::Report { report } => self.note_report(caller, report),
-                Request::Reports => self.reports(),
                 Request::Authorities => self.authorities().await,
                 Request::AuthorityKey { authority } => match self.issuer.get() {
                     Some(issuer) => issuer.key_of(authority),

@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use riftmesh_base::{BlobHash, ClusterId, JoinTokenId, Millis};
-use riftmesh_transport::{JoinToken, TokenSecret};
+use riftmesh_transport::{JoinToken, TokenSecret, knock};
 use serde_json::{Value, json};
 
 use crate::cluster::free_ports;
@@ -96,8 +97,13 @@ impl Mesh {
 
     /// A stranger comes with `token` and is told `reason`; a voter counts `word`, if one was reached.
     fn sent_away(&self, token: &str, word: Option<&str>, reason: &str) {
+        self.turned_away(&self.intruder, token, word, reason);
+    }
+
+    /// The same of any machine.
+    fn turned_away(&self, machine: &Machine, token: &str, word: Option<&str>, reason: &str) {
         let before = word.map(|word| self.refused(word));
-        let said = self.intruder.refused(&self.seeds, &["--join", token]);
+        let said = machine.refused(&self.seeds, &["--join", token]);
         assert!(said.contains(reason), "`{reason}` is not in: {said}");
         assert!(!said.contains(token), "the token is repeated: {said}");
         if let (Some(word), Some(before)) = (word, before) {
@@ -105,7 +111,7 @@ impl Mesh {
             let logs: Vec<_> = self.voters.iter().map(Machine::log).collect();
             assert!(logs.iter().any(|log| log.contains(reason)), "{reason}");
         }
-        let came = self.intruder.dir.join("data/node.credential");
+        let came = machine.dir.join("data/node.credential");
         assert!(!came.exists(), "{word:?} let it in");
     }
 
@@ -194,6 +200,16 @@ fn a_machine_joins_with_a_token() {
     mesh.wait("it is told", || {
         mesh.worker.log().contains("revoked").then_some(())
     });
+    let counted = r#"riftmesh_refused_total{reason="revoked"}"#;
+    let counts = |voter: &Machine| voter.text("/metrics").unwrap().contains(counted);
+    assert!(mesh.voters.iter().any(counts));
+
+    // Nor does another token help it.
+    mesh.worker.kill();
+    fs::remove_file(&secret).unwrap();
+    let token = mesh.token(&["--expires", "1h"]);
+    let reason = "this node was revoked";
+    mesh.turned_away(&mesh.worker, &token, Some("node-revoked"), reason);
 }
 
 /// Whoever comes with something else than a good token is told what is wrong with it, and so is the operator.
@@ -262,6 +278,32 @@ fn strangers_are_sent_away() {
     let came = mesh.worker.dir.join("data/node.credential");
     mesh.wait("somebody joins", || came.exists().then_some(()));
     mesh.sent_away(&good, Some("token-used-up"), "the join token is used up");
+    // Its id without its key: a directory of which the secret part is missing.
+    mesh.worker.kill();
+    let kept = mesh.worker.dir.join("kept");
+    fs::rename(&came, &kept).unwrap();
+    let another = mesh.token(&["--expires", "1h"]);
+    let reason = "another key is known under this node id";
+    mesh.turned_away(&mesh.worker, &another, Some("node-taken"), reason);
+    fs::rename(&kept, &came).unwrap();
+    // What is no request at all.
+    let before = mesh.refused("malformed");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let voter = mesh.voters[0].address().parse().unwrap();
+    let (cluster, authority) = (token.cluster, token.authority);
+    let knocking = knock(
+        voter,
+        cluster,
+        authority,
+        "junk".into(),
+        Duration::from_secs(5),
+    );
+    let answer = runtime.block_on(knocking).unwrap();
+    assert!(
+        String::from_utf8_lossy(&answer).contains("malformed request"),
+        "{answer:?}"
+    );
+    assert_eq!(mesh.refused("malformed"), before + 1);
     // A directory that was copied is not another node, and a voter needs more than a token.
     let said = mesh.intruder.refused(&seeds, &["--role", "voter"]);
     assert!(

@@ -117,13 +117,33 @@ impl Machine {
             .unwrap()
     }
 
-    /// What this machine's node answers, without the envelope.
-    pub fn ask(&self, path: &str) -> Option<Value> {
+    /// Begins a command of the binary against this machine's node that goes on for a while.
+    pub fn begin(&self, args: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_riftmesh"))
+            .args(args)
+            .args(["--addr", &self.address()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// What this machine's node answers where it answers in plain text.
+    pub fn text(&self, path: &str) -> Option<String> {
+        let mut response = self.get(path)?;
+        response.body_mut().read_to_string().ok()
+    }
+
+    fn get(&self, path: &str) -> Option<ureq::http::Response<ureq::Body>> {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(2)))
             .build();
         let url = format!("http://{}{path}", self.address());
-        let mut response = ureq::Agent::from(config).get(url).call().ok()?;
+        ureq::Agent::from(config).get(url).call().ok()
+    }
+
+    /// What this machine's node answers, without the envelope.
+    pub fn ask(&self, path: &str) -> Option<Value> {
+        let mut response = self.get(path)?;
         let envelope: Value = response.body_mut().read_json().ok()?;
         Some(envelope["answer"].clone())
     }

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod exec;
+mod facts;
 mod join;
 mod local;
 mod machine;

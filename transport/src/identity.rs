@@ -156,7 +156,6 @@ impl CertificateFacts {
         };
         let role = only(roles.filter(has)).ok_or_else(|| not_a_node("role"))?;
         let validity = parsed.validity();
-        let date = |time: ASN1Time| Millis::from_secs(u64::try_from(time.timestamp()).unwrap_or(0));
         Ok(Self {
             name,
             role,
@@ -166,6 +165,11 @@ impl CertificateFacts {
             issuer: issuer(&parsed),
         })
     }
+}
+
+/// Milliseconds since the Unix epoch.
+fn date(time: ASN1Time) -> Millis {
+    Millis::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }
 
 /// The hash of the identifier of the key that signed a certificate.
@@ -325,6 +329,14 @@ impl NodeCredential {
     /// The hash of the certificate of the authority that issued it.
     pub fn authority(&self) -> BlobHash {
         BlobHash::of(&self.authority)
+    }
+
+    /// When the authority that issued it expires, in milliseconds since the Unix epoch. No certificate of it is good then.
+    ///
+    /// # Errors
+    /// [`CredentialError::Malformed`], which the checks at reading leave no room for.
+    pub fn authority_expires(&self) -> Result<Millis, CredentialError> {
+        Ok(date(parse(&self.authority)?.validity().not_after))
     }
 
     /// Asks for a new certificate for the same key; see [`NodeKey::request`].

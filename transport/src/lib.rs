@@ -30,4 +30,5 @@ pub use link::{
 pub use memory::{MemoryLink, MemoryNetwork};
 pub use quic::{BindError, QuicLink, QuicSettings, RelayCounts, knock};
 pub use refusals::Refusals;
+pub use tls::PROTOCOL_VERSION;
 pub use token::{JoinToken, TokenError, TokenSecret};

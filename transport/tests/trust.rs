@@ -155,7 +155,10 @@ mod cases {
                 assert!(matches!(error, CallError::Untrusted { .. }), "{error}");
                 assert!(error.to_string().contains("cluster"), "{error}");
             }
+            // Who dials looks first.
+            assert!(theirs.refusals()["wrong-cluster"] >= 1);
         }
+        assert!(ours.refusals()["wrong-cluster"] >= 2);
     }
 
     /// A certificate that ran out after its node started is refused by peers, until the node renews it.
@@ -178,6 +181,14 @@ mod cases {
             .unwrap();
         let error = call(&node, &server).await.unwrap_err();
         assert!(error.to_string().contains("expired"), "{error}");
+        let counted = async {
+            while !server.refusals().contains_key("expired") {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), counted)
+            .await
+            .expect("the side that refuses counts it");
         node.renew(&issue(&authority, NODE)).unwrap();
         assert_eq!(call(&node, &server).await.unwrap(), "hello");
         assert!(node.renew(&issue(&authority, NodeId(7))).is_err());

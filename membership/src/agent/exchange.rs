@@ -51,6 +51,7 @@ impl Agent {
         let mut book = self.announcements.book();
         book.clear_strangers(|node| known.contains_key(&node));
         drop(book);
+        self.bodies.retain(|node| known.contains_key(&node));
         let member = self.random_member();
         let known: Vec<_> = self.core.iter_members().map(|m| m.id().address).collect();
         let mut seeds = self.foreign_seeds();
@@ -187,6 +188,7 @@ impl Agent {
                 }
                 Ok(Bytes::new())
             }
+            MeshRequest::Bodies { hashes } => self.answer_bodies(&hashes),
         }
     }
 

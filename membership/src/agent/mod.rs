@@ -8,6 +8,7 @@
 
 mod admission;
 mod exchange;
+mod fetch;
 mod relay;
 mod verdict;
 
@@ -19,6 +20,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use riftmesh_base::{Millis, Seed, decode, encode};
 
+use crate::bodies::Bodies;
 use crate::config::MembershipSettings;
 use crate::effect::{Input, MeshEffect, MeshEvent, TimerId};
 use crate::health::LocalHealth;
@@ -48,6 +50,7 @@ enum Alarm {
     Seek { tries: u64 },
     Repair,
     SeekRelay,
+    Fetch,
     Investigate(NodeIdentity),
     Verdict(Member<NodeIdentity>),
 }
@@ -59,6 +62,7 @@ pub struct Agent {
     core: Core,
     announcements: Announcements,
     own: Announcement,
+    bodies: Bodies,
     tracker: Tracker,
     glance: Glance,
     alarms: BTreeMap<TimerId, (Millis, Alarm)>,
@@ -69,6 +73,10 @@ pub struct Agent {
     /// No member is given up before this time.
     steady_from: Millis,
     seeking: bool,
+    /// An alarm is set for the next call after missing bodies.
+    fetching: bool,
+    /// Calls after bodies since one brought something.
+    fruitless: u64,
     left: bool,
 }
 
@@ -101,6 +109,7 @@ impl Agent {
             left: false,
             relay: None,
             metadata,
+            body: None,
         };
         Ok(Self {
             settings,
@@ -108,6 +117,7 @@ impl Agent {
             core,
             announcements,
             own,
+            bodies: Bodies::default(),
             tracker: Tracker::default(),
             glance: Glance::default(),
             alarms: BTreeMap::new(),
@@ -117,6 +127,8 @@ impl Agent {
             health: LocalHealth::default(),
             steady_from: Millis(0),
             seeking: false,
+            fetching: false,
+            fruitless: 0,
             left: false,
         })
     }
@@ -143,6 +155,7 @@ impl Agent {
                 Ok(MeshReply::View(view)) => self.merge(now, view),
                 Ok(MeshReply::Different(life)) => self.exchange(self.target(&life)),
                 Ok(MeshReply::Same) => {}
+                Ok(MeshReply::Bodies(bodies)) => self.learn_bodies(now, bodies),
                 Err(error) => tracing::warn!(%error, "an answer was refused"),
             },
             Input::PortRefused { node, generation } => self.port_refused(now, node, generation),
@@ -156,6 +169,7 @@ impl Agent {
                 }
                 Err(error) => tracing::error!(%error, "the description was not changed"),
             },
+            Input::Publish(body) => self.say(now, body),
             Input::Leave => self.leave(now),
         }
         self.finish(now)
@@ -182,7 +196,7 @@ impl Agent {
 
     fn finish(&mut self, now: Millis) -> Vec<MeshEffect> {
         let own = self.identity();
-        let changes = self.announcements.book().changes;
+        let changes = self.announcements.book().changes + self.bodies.changes();
         let members = self.core.iter_membership_state();
         let members = members.map(|member| (*member.id(), member.state()));
         if self.glance.is_still((own, self.left), changes, members) {
@@ -190,7 +204,7 @@ impl Agent {
         }
         let seen = self.everybody().collect();
         let book = self.announcements.book();
-        let events = self.tracker.refresh(now, seen, &book.nodes);
+        let events = self.tracker.refresh(now, seen, &book.nodes, &self.bodies);
         drop(book);
         for event in events {
             if let MeshEvent::Changed {
@@ -204,6 +218,7 @@ impl Agent {
             }
             self.effects.push(MeshEffect::Notify(event));
         }
+        self.want_bodies(now);
         std::mem::take(&mut self.effects)
     }
 
@@ -295,6 +310,7 @@ impl Agent {
             }
             Alarm::Repair => self.repair(now),
             Alarm::SeekRelay => self.seek_relay(),
+            Alarm::Fetch => self.fetch_bodies(now),
             Alarm::Investigate(suspect) => {
                 // The verdict, or the denial, may be known everywhere but here.
                 if self.is_suspect(suspect).is_some()

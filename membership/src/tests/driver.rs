@@ -17,7 +17,9 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::metadata;
-use crate::{GenerationFile, Membership, MembershipSettings, MembershipView, NodeState};
+use crate::{
+    BODY_BYTES_MAX, GenerationFile, Membership, MembershipSettings, MembershipView, NodeState,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -185,7 +187,7 @@ async fn a_life_in_the_mesh(wire: impl Wire) {
     }
 
     let mut described = metadata(2);
-    described.slots = 7;
+    described.name = "renamed".to_owned();
     two.membership
         .update_metadata(described.clone())
         .await
@@ -195,6 +197,20 @@ async fn a_life_in_the_mesh(wire: impl Wire) {
             view.get(NodeId(2)).unwrap().metadata.as_ref() == Some(&described)
         })
         .await;
+
+    let body = Bytes::from_static(b"what takes more words");
+    two.membership.publish(body.clone()).await.unwrap();
+    for process in [&one, &two, &three] {
+        process
+            .sees("what two says at length", |view| {
+                let known = &view.get(NodeId(2)).unwrap().body;
+                known.as_ref().is_some_and(|known| known.bytes == body)
+            })
+            .await;
+    }
+    let long = Bytes::from(vec![0; BODY_BYTES_MAX + 1]);
+    let refused = two.membership.publish(long).await.unwrap_err().to_string();
+    assert_eq!(refused, "body has 4097 bytes, over the bound of 4096");
 
     let first_life = one.membership.view().get(NodeId(3)).unwrap().generation;
     drop(three);

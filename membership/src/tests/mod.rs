@@ -1,6 +1,7 @@
 //! Whole nodes on real links. The agent under a virtual clock is in the `tests` crate.
 
 mod admission;
+mod bodies;
 mod comparison;
 mod driver;
 
@@ -14,10 +15,6 @@ fn metadata(node: u64) -> NodeMetadata {
     NodeMetadata {
         name: format!("node-{node}"),
         role: AdvertisedRole::Worker,
-        slots: 2,
-        cuda_devices: 0,
-        version: "0.1.0".to_owned(),
-        http: None,
     }
 }
 

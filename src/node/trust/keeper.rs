@@ -22,12 +22,49 @@ use crate::client::{CallFailure, Client};
 use crate::node::http::{AnswerError, CertificateDesk};
 use crate::protocol::{Request, Response};
 
+/// An authority that lives no longer than this should be replaced.
+const AUTHORITY_WARNING: Millis = Millis::from_secs(180 * 24 * 3_600);
 /// Longest wait before a renewal that failed is tried again.
 const RETRY_MAX: Duration = Duration::from_secs(3_600);
 /// Shortest.
 const RETRY_MIN: Duration = Duration::from_secs(10);
 /// The voters have this long for a renewal; a person who asked for it is promised an answer in two seconds.
 const RENEWAL_MAX: Duration = Duration::from_millis(1_500);
+
+/// The log speaks of an authority that ends soon this often.
+const WARN_EVERY: Millis = Millis::from_secs(24 * 3_600);
+
+/// When what others trust a node by ends, in milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiries {
+    /// Its certificate.
+    pub certificate: Millis,
+    /// The authority that issued that.
+    pub authority: Millis,
+}
+
+impl Expiries {
+    /// Those of a credential.
+    pub(super) fn of(credential: &NodeCredential) -> Self {
+        let certificate = credential.expires();
+        let authority = credential.authority_expires().inspect_err(
+            |error| tracing::error!(%error, "the authority does not say when it ends"),
+        );
+        Self {
+            certificate,
+            // Nothing of it is good for longer than this for all that is known.
+            authority: authority.unwrap_or(certificate),
+        }
+    }
+
+    /// What to say about an authority that ends soon.
+    pub fn authority_warning(&self, now: Millis) -> Option<String> {
+        let left = self.authority.since(now);
+        (left < AUTHORITY_WARNING).then(|| {
+            format!("the cluster's authority expires in {left}, and every certificate with it: `riftmesh cert rotate-ca` replaces it")
+        })
+    }
+}
 
 /// A node's certificate and its renewal.
 pub struct CertificateKeeper {
@@ -39,7 +76,7 @@ pub struct CertificateKeeper {
     pub(super) orders: OnceLock<Client>,
     /// Also says when a renewal may be under way: there is one at a time.
     pub(super) credential: Mutex<NodeCredential>,
-    pub(super) expires: watch::Sender<Millis>,
+    pub(super) expires: watch::Sender<Expiries>,
     /// What this node has said of itself in the rotation under way.
     pub(super) reported: Mutex<Option<(BlobHash, RotationPhase)>>,
     /// Held while an operator's order to replace the authority is carried out.
@@ -86,7 +123,7 @@ impl CertificateKeeper {
             orders: OnceLock::new(),
             reported: Mutex::default(),
             beginning: Mutex::default(),
-            expires: watch::Sender::new(identity.credential.expires()),
+            expires: watch::Sender::new(Expiries::of(&identity.credential)),
             credential: Mutex::new(identity.credential),
             refusals: Arc::default(),
             wall,
@@ -103,8 +140,8 @@ impl CertificateKeeper {
         Arc::clone(&self.refusals)
     }
 
-    /// When the present certificate expires, as it changes.
-    pub fn expires(&self) -> watch::Receiver<Millis> {
+    /// When the present certificate and its authority expire, as that changes.
+    pub fn expires(&self) -> watch::Receiver<Expiries> {
         self.expires.subscribe()
     }
 
@@ -116,7 +153,9 @@ impl CertificateKeeper {
                 "tokens that pin another authority are of no use here"
             );
         }
+        let mut warned = None;
         loop {
+            self.warn(&mut warned);
             let due = self.credential.lock().await.renewal();
             let wait = due.since((self.wall)()).duration();
             if wait > Duration::ZERO {
@@ -125,11 +164,24 @@ impl CertificateKeeper {
                 continue;
             }
             if let Err(error) = self.renew().await {
-                let left = self.expires.borrow().since((self.wall)());
+                let left = self.expires.borrow().certificate.since((self.wall)());
                 tracing::error!(error, %left, "the certificate could not be renewed; it expires in");
                 let pause = (left.duration() / 16).clamp(RETRY_MIN, RETRY_MAX);
                 sleep(pause).await;
             }
+        }
+    }
+
+    /// Says in the log that the authority ends soon, unless that was said lately.
+    fn warn(&self, said: &mut Option<Millis>) {
+        let now = (self.wall)();
+        if said.is_some_and(|said| now.since(said) < WARN_EVERY) {
+            return;
+        }
+        let warning = self.expires.borrow().authority_warning(now);
+        if let Some(warning) = warning {
+            tracing::warn!("{warning}");
+            *said = Some(now);
         }
     }
 
@@ -152,7 +204,8 @@ impl CertificateKeeper {
         Ok(())
     }
 
-    fn refused(&self) -> BTreeMap<String, u64> {
+    /// How often this node has turned somebody away since it started, by reason.
+    pub fn refused(&self) -> BTreeMap<String, u64> {
         let mut all = BTreeMap::new();
         for (word, count) in self
             .link
@@ -182,6 +235,7 @@ impl CertificateKeeper {
             renews: credential.renewal(),
             expires: facts.expires,
             expires_in_ms: facts.expires.since(now).0,
+            authority_expires: Some(self.expires.borrow().authority),
             holds_authority: matches!(self.renewal, Renewal::Own(_)),
             refused: self.refused(),
         };
@@ -341,7 +395,7 @@ mod tests {
         let mut expires = world.keeper.expires();
         tokio::spawn(Arc::clone(&world.keeper).run());
         for _ in 0..3 {
-            let (due, before) = (world.due().await, *expires.borrow());
+            let (due, before) = (world.due().await, expires.borrow().certificate);
             expires.changed().await.unwrap();
             let now = Millis::from(world.began.elapsed());
             assert!(now >= due, "{now} is before {due}");
@@ -349,15 +403,30 @@ mod tests {
                 now < due + Millis::from_secs(2),
                 "{now} is long after {due}"
             );
-            let gained = expires.borrow().since(before);
+            let gained = expires.borrow().certificate.since(before);
             assert!(
                 Millis(3 * gained.0) > CERTIFICATE_LIFE,
                 "only {gained} more"
             );
             let file = world.folder.path().join("node.credential");
             let kept = NodeCredential::read(&file, world.wall + now).unwrap();
-            assert_eq!(kept.expires(), *expires.borrow());
+            assert_eq!(Expiries::of(&kept), *expires.borrow());
         }
+        world.link.close().await;
+    }
+
+    /// The authority's end is announced half a year ahead, and what is left of it is right.
+    #[tokio::test(start_paused = true)]
+    async fn the_authority_s_end_is_announced() {
+        let world = World::new(true);
+        let expiries = *world.keeper.expires().borrow();
+        let years = expiries.authority.since(world.wall).0 / (365 * 24 * 3_600_000);
+        assert!((9..=10).contains(&years), "{years} years");
+        let begin = expiries.authority - AUTHORITY_WARNING;
+        assert_eq!(expiries.authority_warning(begin), None);
+        let said = expiries.authority_warning(begin + Millis(1_001)).unwrap();
+        assert!(said.contains("rotate-ca"), "{said}");
+        assert!(expiries.authority_warning(expiries.authority).is_some());
         world.link.close().await;
     }
 

@@ -10,7 +10,7 @@ mod watch;
 
 pub use issuer::Issuer;
 pub use join::obtain;
-pub use keeper::CertificateKeeper;
+pub use keeper::{CertificateKeeper, Expiries};
 pub use permits::permit;
 pub use ring::AuthorityRing;
 pub use rotation::{follow_asked, follow_own, news};

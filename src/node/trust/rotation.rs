@@ -16,7 +16,7 @@ use riftmesh_transport::NodeCredential;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::keeper::{CertificateKeeper, Renewal};
+use super::keeper::{CertificateKeeper, Expiries, Renewal};
 use super::watch::{ASK_EVERY, LOOK_EVERY, until_stopped};
 use crate::client::{Client, deadlines};
 use crate::protocol::{AuthorityNews, Request, Response};
@@ -252,7 +252,7 @@ impl CertificateKeeper {
         new.write(&self.file).map_err(text)?;
         let others = self.others(&new)?;
         self.link.renew_with_others(&new, others).map_err(text)?;
-        self.expires.send_replace(new.expires());
+        self.expires.send_replace(Expiries::of(&new));
         *held = new;
         Ok(())
     }

@@ -9,6 +9,8 @@ mod world;
 pub use world::{World, address, metadata};
 
 #[cfg(test)]
+mod bodies;
+#[cfg(test)]
 mod script;
 #[cfg(test)]
 mod simulation;

@@ -198,7 +198,7 @@ fn descriptions_spread() {
     let mut world = formed(5);
     world.loss = 0.1;
     let mut described = super::world::metadata(20);
-    described.slots = 9;
+    described.name = "renamed".to_owned();
     world.input(20, Input::Describe(described.clone()));
     let took = world.run_until(Millis::from_secs(5), "spreading", |world| {
         (1..=NODES).all(|node| {

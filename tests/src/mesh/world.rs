@@ -116,10 +116,6 @@ pub fn metadata(node: u64) -> NodeMetadata {
     NodeMetadata {
         name: format!("node-{node}"),
         role: AdvertisedRole::Worker,
-        slots: 2,
-        cuda_devices: 0,
-        version: "0.1.0".to_owned(),
-        http: None,
     }
 }
 
@@ -392,7 +388,7 @@ impl World {
                     observers.remove(&observer);
                 }
             }
-            MeshEvent::Joined | MeshEvent::Alone => {}
+            MeshEvent::Learned { .. } | MeshEvent::Joined | MeshEvent::Alone => {}
         }
     }
 

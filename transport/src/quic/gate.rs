@@ -1,6 +1,7 @@
 //! Who is let through once a handshake stands: the checks that both sides of a connection make of each other.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use super::STRANGER;
+use super::pool::DialFailure;
 use super::trust;
 use crate::identity::{CertificateFacts, CredentialError};
 use crate::refusals::Refusals;
@@ -103,10 +105,14 @@ impl Gate {
         Ok(facts)
     }
 
-    /// Counts a handshake that failed because one side's certificate was refused here.
-    pub(super) fn note_failed(&self, error: &ConnectionError) {
-        if let Some(word) = trust::refused_here(error) {
-            self.refusals.note(word);
+    /// Counts a handshake that failed because the other side's certificate was refused here, and says so.
+    pub(super) fn note_failed(&self, address: SocketAddr, error: &ConnectionError) {
+        let Some(word) = trust::refused_here(error) else {
+            return;
+        };
+        self.refusals.note(word);
+        if let DialFailure::Untrusted(reason) = trust::blame(error) {
+            tracing::warn!(%address, reason, "refused");
         }
     }
 

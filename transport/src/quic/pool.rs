@@ -283,7 +283,7 @@ async fn establish(
         .connect_with(config, address, &NodeName::any_of(cluster))
         .map_err(|error| DialFailure::Unreachable(error.to_string()))?;
     let connection = connecting.await.map_err(|error| {
-        gate.note_failed(&error);
+        gate.note_failed(address, &error);
         trust::blame(&error)
     })?;
     let peer = gate

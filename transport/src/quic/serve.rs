@@ -126,7 +126,7 @@ impl Server {
         let connection = match timeout(PEER_PATIENCE, incoming).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
-                self.gate.note_failed(&error);
+                self.gate.note_failed(address, &error);
                 return tracing::debug!(%address, %error, "handshake failed");
             }
             Err(_) => return tracing::debug!(%address, "handshake took too long"),

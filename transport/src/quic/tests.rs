@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use riftmesh_base::time::wall_clock;
 use riftmesh_base::{Millis, Role};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::net::UdpSocket;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::*;
 use crate::authority::ClusterAuthority;
@@ -251,6 +252,68 @@ async fn strangers_get_no_further_than_the_door() {
     let refusals = pair.bob.refusals();
     assert_eq!(refusals["no-certificate"], 1);
     assert_eq!(refusals["other-protocol"], 1);
+}
+
+/// Passes on what somebody and `server` say to each other until it is told to stop; gives what the former said.
+async fn record(tap: &UdpSocket, server: SocketAddr, stop: oneshot::Receiver<()>) -> Vec<Vec<u8>> {
+    let (mut client, mut said) = (None, Vec::new());
+    let passing = async {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let (length, from) = tap.recv_from(&mut buffer).await.unwrap();
+            let packet = &buffer[..length];
+            if from == server {
+                tap.send_to(packet, client.unwrap()).await.unwrap();
+            } else {
+                client = Some(from);
+                said.push(packet.to_vec());
+                tap.send_to(packet, server).await.unwrap();
+            }
+        }
+    };
+    tokio::select! {
+        () = passing => {}
+        _ = stop => {}
+    }
+    said
+}
+
+/// Who records a node's packets on their way gets nothing by sending them again, as that node or as somebody else: no
+/// second handshake, no second call.
+#[tokio::test]
+async fn recorded_packets_do_nothing() {
+    let pair = Pair::new(&QuicSettings::default());
+    pair.gate.permits.add_permits(10);
+    let server = pair.bob.local_address();
+    let tap = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let through_tap = Target {
+        node: Some(pair.bob.node()),
+        address: tap.local_addr().unwrap(),
+    };
+    let (stop, stopped) = oneshot::channel();
+    let calling = async {
+        let call = pair
+            .alice
+            .call(through_tap, Lane::Client, "x".into(), DEADLINE);
+        call.await.unwrap();
+        stop.send(()).unwrap();
+    };
+    let (said, ()) = tokio::join!(record(&tap, server, stopped), calling);
+    assert!(said.len() > 2, "{} packets", said.len());
+    let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    for socket in [&tap, &other] {
+        for packet in &said {
+            socket.send_to(packet, server).await.unwrap();
+        }
+    }
+    // These come in behind the replayed ones, on a connection of their own.
+    for _ in 0..2 {
+        let honest = pair
+            .alice
+            .call(pair.target(), Lane::Client, "y".into(), DEADLINE);
+        assert_eq!(honest.await.unwrap(), "y");
+    }
+    assert_eq!(pair.gate.entered.available_permits(), 3);
 }
 
 /// A node that sends more through a relay than it may loses the rest, and nobody else does; junk on a line is counted and
