@@ -5,6 +5,7 @@
 
 mod answer;
 mod archive;
+mod autopilot;
 mod bootstrap;
 mod clients;
 mod cluster_view;
