@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use riftmesh_base::{
     BlobHash, ClusterId, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId,
 };
-use riftmesh_raft::{MemberOrder, RaftStatus};
+use riftmesh_raft::{AutopilotReport, MemberOrder, RaftStatus};
 use riftmesh_statemachine::Effect;
 use riftmesh_statemachine::job::JobKind;
 use riftmesh_statemachine::models::ModelEntry;
@@ -495,6 +495,9 @@ pub struct RaftAnswer {
     pub status: RaftStatus,
     /// Names of the members, by their ids; a member that the roster does not have is missing.
     pub names: BTreeMap<String, String>,
+    /// What keeps the voters healthy; its problem and its last step are known to the leader alone.
+    #[serde(default)]
+    pub autopilot: AutopilotReport,
 }
 
 /// Body of `POST /v1/raft/members`.

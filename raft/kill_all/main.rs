@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use riftmesh_base::{BlobHash, LogIndex, Seed};
+use riftmesh_storage::LogKind;
 
 use crate::group::{Group, VOTERS};
 use crate::voter::{Answer, Ask};
@@ -129,7 +130,7 @@ async fn serve(arguments: &[String]) -> Result<(), Box<dyn Error>> {
 async fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     let plan = plan(arguments)?;
     let directory = tempfile::tempdir_in(".")?;
-    let mut group = Group::start(directory.path()).await?;
+    let mut group = Group::start(directory.path(), LogKind::Sled).await?;
     let ledger = Arc::new(Ledger::default());
     let began = Instant::now();
     let mut slowest = Duration::ZERO;

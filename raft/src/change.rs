@@ -49,6 +49,16 @@ pub(crate) fn take_vote(node: NodeId) -> Change {
     }
 }
 
+/// Gives a voter's vote to a learner, in one joint change; the voter stays as a learner.
+pub(crate) fn replace(gone: NodeId, by: NodeId) -> Change {
+    let add = ChangeMembers::AddVoterIds(BTreeSet::from([by.0]));
+    let remove = ChangeMembers::RemoveVoters(BTreeSet::from([gone.0]));
+    Change {
+        members: ChangeMembers::Batch(vec![add, remove]),
+        retain: true,
+    }
+}
+
 /// Removes a learner.
 pub(crate) fn remove_learner(node: NodeId) -> Change {
     Change {

@@ -4,6 +4,7 @@
 //! (`log_store`), to the replicated state (`machine`) and to the other voters (`network`). [`bootstrap`] decides how
 //! a cluster begins. What jobs mean, and when which node should vote, is decided elsewhere.
 
+pub mod autopilot;
 pub mod bootstrap;
 mod change;
 mod clock;
@@ -34,6 +35,9 @@ pub mod watch;
 mod watchdog;
 mod wire;
 
+pub use autopilot::{
+    AutopilotPolicy, AutopilotReport, AutopilotStep, Presence, Silences, VoterFact, next_step,
+};
 pub use bootstrap::{BootstrapDecision, SeedFact, decide_bootstrap};
 pub use disk::{Disk, LogQueue};
 pub use error::{MemberError, OpenError, ProposeError, ReadError, RecoverError};
@@ -43,6 +47,8 @@ pub use settings::{RaftSettings, RaftStore, RaftTimings};
 pub use status::{LeaderHint, MemberStatus, RaftRole, RaftStatus};
 pub use watch::{Change, Watch};
 
+#[cfg(test)]
+mod autopilot_tests;
 #[cfg(test)]
 mod bootstrap_tests;
 #[cfg(test)]

@@ -115,6 +115,18 @@ impl Machine {
         self.applied().clone()
     }
 
+    /// The state's image. Applying waits meanwhile.
+    fn image(&self) -> Snapshot {
+        let applied = self.applied();
+        Snapshot {
+            meta: SnapshotMeta {
+                last_log_id: applied.last,
+                last_membership: applied.membership.clone(),
+            },
+            snapshot: Image(Arc::new(applied.state.snapshot())),
+        }
+    }
+
     fn applied(&self) -> RwLockReadGuard<'_, Replica> {
         self.0
             .applied
@@ -205,9 +217,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok(())
     }
 
+    /// The image is made at once, while nothing is applied: a copy of the state to make it from later would take as long
+    /// and several times the memory.
     async fn get_snapshot_builder(&mut self) -> Frozen {
+        let machine = self.clone();
         Frozen {
-            replica: Some(self.replica()),
+            image: self.0.disk.run(move || machine.image()).await,
             machine: self.clone(),
         }
     }
@@ -254,10 +269,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 }
 
-/// A view of the state that stays as it was while applying goes on.
+/// The state as it was, to be saved while applying goes on.
 pub(crate) struct Frozen {
-    /// Until it is built.
-    replica: Option<Replica>,
+    image: Result<Snapshot, io::Error>,
     machine: Machine,
 }
 
@@ -265,20 +279,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Frozen {
     type SnapshotData = Image;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let built = || io::Error::other("a snapshot builder builds once");
-        let Replica {
-            state,
-            last,
-            membership,
-        } = self.replica.take().ok_or_else(built)?;
-        let image = self.machine.0.disk.run(move || state.snapshot()).await?;
-        let snapshot = Snapshot {
-            meta: SnapshotMeta {
-                last_log_id: last,
-                last_membership: membership,
-            },
-            snapshot: Image(Arc::new(image)),
-        };
+        let built = Err(io::Error::other("a snapshot builder builds once"));
+        let snapshot = std::mem::replace(&mut self.image, built)?;
         self.machine
             .save_aside(snapshot.meta.clone(), snapshot.snapshot.clone())
             .await?;

@@ -54,6 +54,14 @@ pub enum MemberOrder {
         /// To whom; none for the voter that is closest behind.
         to: Option<NodeId>,
     },
+    /// Gives the vote of one member to another in one change, whose quorum needs neither of them. The new one is a
+    /// learner already, and gets it once it has caught up and stayed close; the other one is a learner from then on.
+    Replace {
+        /// Whose vote ends.
+        gone: NodeId,
+        /// Who votes instead.
+        by: NodeId,
+    },
 }
 
 /// How far an order has come.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use riftmesh_base::{Millis, NodeId};
 use riftmesh_storage::{
-    DiskSnapshots, LogEngine, MemoryLog, MemorySnapshots, SledLog, SnapshotSlot, StorageError,
-    format,
+    DiskSnapshots, LogEngine, LogKind, MemoryLog, MemorySnapshots, SegmentLog, SledLog,
+    SnapshotSlot, StorageError, format,
 };
 
 use crate::disk::Disk;
@@ -82,8 +82,20 @@ impl RaftStore {
     /// # Errors
     /// [`StorageError`].
     pub fn on_disk(directory: &Path) -> Result<Self, StorageError> {
+        Self::with_engine(directory, LogKind::Sled)
+    }
+
+    /// On disk, with the log in another engine; a directory that holds one of the other kind is refused.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn with_engine(directory: &Path, engine: LogKind) -> Result<Self, StorageError> {
+        let log = directory.join(format::LOG);
         Ok(Self {
-            log: Arc::new(SledLog::open(&directory.join(format::LOG))?),
+            log: match engine {
+                LogKind::Sled => Arc::new(SledLog::open(&log)?),
+                LogKind::Segments => Arc::new(SegmentLog::open(&log)?),
+            },
             snapshots: Arc::new(DiskSnapshots::open(&directory.join(format::SNAPSHOTS))?),
             disk: Disk::Threads,
             epoch: Epoch::open(directory)?,

@@ -80,11 +80,11 @@ impl Steadiness {
     }
 }
 
-fn answers(member: &MemberStatus) -> bool {
+pub(crate) fn answers(member: &MemberStatus) -> bool {
     member.contact_age.is_some_and(|age| age < SILENCE_MAX)
 }
 
-fn caught_up(member: &MemberStatus) -> bool {
+pub(crate) fn caught_up(member: &MemberStatus) -> bool {
     answers(member) && member.lag.is_some_and(|lag| lag < CAUGHT_UP_LAG_MAX)
 }
 
@@ -126,6 +126,60 @@ pub(crate) fn judge(
             Verdict::Done(format!("{} leads", status.node))
         }
         MemberOrder::MoveLeader { to } => Verdict::Move(*to),
+        MemberOrder::Replace { gone, by } => {
+            let votes = |node| member(node).is_some_and(|member| member.voter);
+            match (votes(gone), member(by)) {
+                (_, None) => return Err(no_learner(*by)),
+                (false, Some(by)) if by.voter => {
+                    Verdict::Done(format!("{} votes in place of {gone}", by.node))
+                }
+                (true, Some(by)) if !by.voter => {
+                    if *gone == status.node {
+                        return Err(MemberError::Refused(
+                            "the leader is not replaced; move leadership first".to_owned(),
+                        ));
+                    }
+                    let promotion = promotion(by, steadiness.of(by.node, now), steady);
+                    replacement(status, *gone, by.node, promotion)?
+                }
+                (_, Some(_)) => {
+                    return Err(MemberError::Refused(format!(
+                        "{by} takes the place of {gone} only if {gone} votes and {by} does not"
+                    )));
+                }
+            }
+        }
+    })
+}
+
+fn no_learner(node: NodeId) -> MemberError {
+    MemberError::Refused(format!("{node} is no member; add it as a learner first"))
+}
+
+/// The change in place of a promotion that is due.
+fn replacement(
+    status: &RaftStatus,
+    gone: NodeId,
+    by: NodeId,
+    promotion: Verdict,
+) -> Result<Verdict, MemberError> {
+    let Verdict::Change { then, .. } = promotion else {
+        return Ok(promotion);
+    };
+    let others = |member: &&MemberStatus| member.voter && member.node != gone;
+    let others: Vec<&MemberStatus> = status.members.iter().filter(others).collect();
+    let present = others.iter().filter(|member| answers(member)).count();
+    let needed = others.len().div_ceil(2) + 1;
+    if present < needed {
+        return Err(MemberError::Refused(format!(
+            "only {present} of the {} voters that stay would answer, and {needed} must",
+            others.len()
+        )));
+    }
+    Ok(Verdict::Change {
+        change: change::replace(gone, by),
+        then,
+        words: format!("{by} votes in place of {gone}"),
     })
 }
 

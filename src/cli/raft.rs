@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use riftmesh_base::{LogIndex, NodeId};
-use riftmesh_raft::{MemberOrder, MemberStatus, RaftRole, RaftStatus};
+use riftmesh_raft::{AutopilotReport, MemberOrder, MemberStatus, RaftRole, RaftStatus};
 use riftmesh_statemachine::roster::Role;
 
 use super::ask::{AskError, Asker};
@@ -334,11 +334,22 @@ fn print_status(answer: &RaftAnswer) {
         status.sync_p50_micros as f64 / 1e3,
         status.sync_p99_micros as f64 / 1e3,
     ));
+    print_autopilot(&answer.autopilot, status.role);
     if let Some(reason) = &status.dead {
         data(&paint(
             Colour::Red,
             &format!("consensus has died there: {reason}"),
         ));
+    }
+}
+
+fn print_autopilot(report: &AutopilotReport, role: RaftRole) {
+    match (&report.problem, &report.last) {
+        _ if !report.enabled => data("autopilot off (setting autopilot.enabled)"),
+        _ if role != RaftRole::Leader => data("autopilot on; the leader tells what it does"),
+        (Some(problem), _) => data(&paint(Colour::Yellow, &format!("autopilot on; {problem}"))),
+        (None, Some(last)) => data(&format!("autopilot on; last: {last}")),
+        (None, None) => data("autopilot on; nothing to do"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use riftmesh_base::time::wall_clock;
 use riftmesh_base::{JobId, Millis, NodeId};
-use riftmesh_raft::{RaftNode, RaftStatus};
+use riftmesh_raft::{AutopilotReport, RaftNode, RaftStatus};
 use riftmesh_statemachine::job::{JobKind, JobPhase, JobRecord};
 use riftmesh_statemachine::lock::LockRecord;
 use riftmesh_statemachine::query::{ConfigurationView, JobFilter, RosterRow, StateSummary};
@@ -39,6 +39,8 @@ pub struct Answers {
     pub(super) blobs: Arc<BlobAccess>,
     /// When this node's certificate and its authority expire.
     pub(super) expires: watch::Receiver<Expiries>,
+    /// What autopilot does on this node.
+    pub(super) autopilot: watch::Receiver<AutopilotReport>,
     /// Asks other voters what this one cannot confirm. Set once, after the parts that need these answers.
     pub(super) client: OnceLock<Arc<Client>>,
 }
@@ -100,7 +102,14 @@ impl Answers {
             Query::Status => self.wrap(
                 &status,
                 confirmed,
-                cluster_view::status(&self.facts(), &status, confirmed, &self.seen(), &self.blobs),
+                cluster_view::status(
+                    &self.facts(),
+                    &status,
+                    confirmed,
+                    &self.seen(),
+                    &self.blobs,
+                    &self.autopilot.borrow(),
+                ),
             ),
             Query::Leader => self.wrap(
                 &status,
@@ -141,6 +150,7 @@ impl Answers {
                 let answer = RaftAnswer {
                     status: status.clone(),
                     names,
+                    autopilot: self.autopilot.borrow().clone(),
                 };
                 self.wrap(&status, confirmed, answer)
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use riftmesh_base::limits::CERTIFICATE_LIFE;
 use riftmesh_base::time::wall_clock;
 use riftmesh_base::{Millis, NodeId};
-use riftmesh_raft::RaftStatus;
+use riftmesh_raft::{AutopilotReport, RaftStatus};
 use riftmesh_statemachine::job::JobPhase;
 use riftmesh_statemachine::query::{RosterRow, StateSummary};
 use riftmesh_statemachine::roster::Role;
@@ -187,12 +187,15 @@ pub fn status(
     confirmed: bool,
     mesh: &[MeshMember],
     blobs: &BlobAccess,
+    autopilot: &AutopilotReport,
 ) -> StatusAnswer {
     let quorum = quorum(&facts.roster, status, confirmed, mesh);
     let members = members(&facts.roster, mesh, facts.summary.now);
     let mut problems = problems(&quorum, &members, &facts.summary, status);
     problems.extend(expiring(&facts.expiries, &members, wall_clock()));
     problems.extend(facts.authority.clone());
+    let autopilot = autopilot.problem.iter();
+    problems.extend(autopilot.map(|problem| format!("voters: {problem}")));
     let health = match (confirmed, problems.is_empty()) {
         (false, _) => Health::NoQuorum,
         (true, false) => Health::Degraded,

@@ -5,6 +5,7 @@
 
 mod answer;
 mod archive;
+mod autopilot;
 mod body;
 mod bootstrap;
 mod clients;

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use riftmesh_base::SystemClock;
 use riftmesh_membership::Membership;
-use riftmesh_raft::{RaftNode, RaftSettings, RaftStore, RaftTimings};
+use riftmesh_raft::{AutopilotReport, RaftNode, RaftSettings, RaftStore, RaftTimings};
 use riftmesh_statemachine::command::Body;
+use tokio::sync::watch;
 
 use super::answer::Answers;
 use super::archive::ArchiveKeeper;
+use super::autopilot::Autopilot;
 use super::bootstrap::{self, Introductions};
 use super::clients::ClientFactory;
 use super::compose::{Parts, Started, Task};
@@ -37,12 +39,14 @@ impl Parts {
         let clock = Arc::new(SystemClock::start());
         let raft = RaftNode::open(settings, Arc::clone(&self.link), clock.clone()).await?;
         let known = self.introductions();
+        let report = Arc::new(watch::Sender::new(AutopilotReport::default()));
         let answers = Arc::new(Answers {
             name: self.config.name.clone(),
             raft: raft.clone(),
             mesh: Arc::clone(&self.mesh),
             blobs: Arc::clone(&self.blobs),
             expires: self.keeper.expires(),
+            autopilot: report.subscribe(),
             client: OnceLock::new(),
         });
         let introduction = {
@@ -65,7 +69,8 @@ impl Parts {
         }
         self.serve(Some(raft.clone()), service.clone(), issuer);
         self.watch_consensus(&raft, &known);
-        let tasks = self.voter_tasks(&raft, service, &clients);
+        let mut tasks = self.voter_tasks(&raft, service, &clients);
+        tasks.push(self.autopilot(&raft, report));
         let edge = self.edge(answers, &clients);
         Ok(Started {
             raft: Some(raft),
@@ -156,6 +161,19 @@ impl Parts {
             self.work.spawn(archive),
             self.work.spawn(self.admit(clients)),
         ]
+    }
+
+    fn autopilot(&self, raft: &RaftNode, report: Arc<watch::Sender<AutopilotReport>>) -> Task {
+        let autopilot = Autopilot {
+            raft: raft.clone(),
+            mesh: Arc::clone(&self.mesh),
+            report,
+        };
+        let stopping = self.stopping.clone();
+        self.work.spawn(async move {
+            autopilot.run(stopping).await;
+            Ok(())
+        })
     }
 
     /// Forms or joins the cluster, and reports the death of consensus.

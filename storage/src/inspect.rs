@@ -49,6 +49,12 @@ pub enum LogKind {
 }
 
 impl LogKind {
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let mut all = [Self::Sled, Self::Segments].into_iter();
+        all.find(|kind| kind.name() == name)
+    }
+
     /// Its name for people.
     pub fn name(self) -> &'static str {
         match self {

@@ -144,6 +144,47 @@ fn a_voter_that_lost_its_disk_is_replaced() {
     });
 }
 
+/// One of three voters is gone for good while a fourth stands by: without anybody's order three healthy ones vote again.
+#[test]
+fn a_dead_voter_is_replaced_without_an_operator() {
+    let mut mesh = Mesh::start();
+    let (seeds, credential) = (mesh.seeds.clone(), mesh.credential.clone());
+    works(&mesh.voters[0].riftmesh(&["config", "set", "autopilot.replace-after", "3s"]));
+    mesh.late.start(&seeds, &["--credential", &credential]);
+    mesh.wait("the fourth node stands by", || {
+        let members = mesh.ask("/v1/members")?;
+        let mut members = members.as_array()?.iter();
+        members.find(|member| member["name"] == "late" && member["state"] == "up")?;
+        Some(())
+    });
+    let names = |mesh: &Mesh| {
+        let quorum = mesh.ask("/v1/quorum")?;
+        quorum["confirmed"].as_bool()?.then_some(())?;
+        let voters = quorum["voters"].as_array()?;
+        let mut names: Vec<_> = voters.iter().filter_map(|v| v["name"].as_str()).collect();
+        names.sort_unstable();
+        Some(names.join(" "))
+    };
+    assert_eq!(
+        names(&mesh).as_deref(),
+        Some("v0 v1 v2"),
+        "nothing is done early"
+    );
+    mesh.voters[2].kill();
+    mesh.wait("it votes in place of the dead one", || {
+        names(&mesh).filter(|names| names == "late v0 v1")
+    });
+    mesh.wait("the leader tells what was done", || {
+        let mut voters = mesh.voters[..2].iter().chain([&mesh.late]);
+        voters.find(|voter| {
+            let answer = voter.ask("/v1/raft").unwrap_or_default();
+            let last = answer["autopilot"]["last"].as_str().unwrap_or_default();
+            last.contains("in place of")
+        })?;
+        Some(())
+    });
+}
+
 /// What the command printed, if it ended well.
 fn works(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");

@@ -81,11 +81,16 @@ impl Faults {
         lock(&self.failure).clone()
     }
 
-    fn voters(&self) -> &Voters {
+    /// Notes that a machine did not start.
+    pub(crate) fn broke(&self, error: FormError) {
+        lock(&self.failure).get_or_insert(error);
+    }
+
+    pub(crate) fn voters(&self) -> &Voters {
         &self.users.voters
     }
 
-    fn fire(&self, kind: &'static str, detail: &str) {
+    pub(crate) fn fire(&self, kind: &'static str, detail: &str) {
         *lock(&self.fired).entry(kind).or_default() += 1;
         self.voters().note(&format!("fault {kind} {detail}"));
     }
@@ -240,7 +245,7 @@ impl Faults {
             return;
         }
         if let Err(error) = voters.start(number).await {
-            lock(&self.failure).get_or_insert(error);
+            self.broke(error);
         }
     }
 
@@ -291,10 +296,7 @@ impl Faults {
             Some(number) => number,
             None => match voters.add_machine().await {
                 Ok(number) => number,
-                Err(error) => {
-                    lock(&self.failure).get_or_insert(error);
-                    return;
-                }
+                Err(error) => return self.broke(error),
             },
         };
         let (node, address) = (NodeId(number), address(number).to_string());

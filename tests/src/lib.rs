@@ -6,6 +6,7 @@
 //! of consensus at every tick besides; `tests/simulation` gives each seed a process of its own. The [`mesh`] world has
 //! membership agents by the thousand under a virtual clock.
 
+mod autopilot;
 pub mod checker;
 pub mod client;
 pub mod disk;

@@ -34,6 +34,8 @@ pub struct Plan {
     pub chaos: Duration,
     /// Whether voters come and go.
     pub churn: bool,
+    /// Whether autopilot keeps their number while one is lost for good; only without `churn`.
+    pub autopilot: bool,
 }
 
 impl Plan {
@@ -47,6 +49,7 @@ impl Plan {
             workers: rng.random_range(4..=12),
             chaos: Duration::from_secs(rng.random_range(8..=16)),
             churn: rng.random_bool(0.6),
+            autopilot: rng.random_bool(0.5),
         }
     }
 }
@@ -89,6 +92,9 @@ pub async fn run(plan: Plan) -> SimulationReport {
     breaking.spawn(Arc::clone(&faults).machines(rng(1)));
     if plan.churn {
         breaking.spawn(Arc::clone(&faults).members(rng(2)));
+    } else if plan.autopilot {
+        breaking.spawn(Arc::clone(&faults).loss(rng(3)));
+        tasks.spawn(Arc::clone(&faults).autopilot());
     }
     while voters.elapsed() < plan.chaos {
         sleep(TICK).await;

@@ -169,6 +169,7 @@ impl Voters {
             timings: RaftTimings {
                 snapshot_every: 120,
                 entries_kept: 60,
+                learner_steady: Millis(1_500),
                 ..RaftTimings::default()
             },
         };

@@ -12,6 +12,7 @@ use riftmesh_base::time::wall_clock;
 use riftmesh_base::{ClusterId, Millis, NodeId, Role, decode, encode};
 use riftmesh_raft::{RaftRole, RaftStatus};
 use riftmesh_statemachine::{Body, Command as Order, Reply};
+use riftmesh_storage::LogKind;
 use riftmesh_transport::{ClusterAuthority, Lane, Link, QuicLink, QuicSettings, Target};
 
 use crate::voter::{Answer, Ask, Identity};
@@ -27,6 +28,7 @@ pub struct Group {
     directory: PathBuf,
     authority: PathBuf,
     addresses: Vec<SocketAddr>,
+    engine: LogKind,
     voters: Vec<Option<Child>>,
     pub clients: Arc<Clients>,
 }
@@ -39,7 +41,7 @@ pub struct Clients {
 
 impl Group {
     /// Three fresh voters below `directory`, with a leader.
-    pub async fn start(directory: &Path) -> Result<Self, Box<dyn Error>> {
+    pub async fn start(directory: &Path, engine: LogKind) -> Result<Self, Box<dyn Error>> {
         std::fs::create_dir_all(directory)?;
         let authority = directory.join("authority");
         let made = ClusterAuthority::create(ClusterId([7; 16]), wall_clock())?;
@@ -68,6 +70,7 @@ impl Group {
                 targets: targets.collect(),
             }),
             addresses,
+            engine,
             voters: (0..VOTERS).map(|_| None).collect(),
         };
         for number in 0..VOTERS {
@@ -83,6 +86,7 @@ impl Group {
             directory: self.directory_of(number),
             authority: self.authority.clone(),
             addresses: self.addresses.clone(),
+            engine: self.engine,
         };
         let child = Command::new(std::env::current_exe()?)
             .args(identity.to_arguments())

@@ -6,7 +6,8 @@
 //! pattern of calls, in turns with the voters and on the same disk; see `etcd.rs` for how its client differs.
 //!
 //! `cargo run --release -p riftmesh-raft --example voters -- [--seconds S] [--rounds N] [--kills N] [--jobs N]
-//! [--commands N] [--only PART] [--note TEXT]`; parts are `commit`, `jobs`, `kill`, `restart` and `disk`.
+//! [--commands N] [--only PART] [--engine sled|segments] [--note TEXT]`; parts are `commit`, `jobs`, `kill`, `restart` and
+//! `disk`. A node's engine is sled; the other one is there to see what an engine costs.
 
 mod etcd;
 mod figures;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use figures::Figures;
 use group::Group;
+use riftmesh_storage::LogKind;
 
 /// What is measured, and for how long.
 pub struct Plan {
@@ -36,6 +38,8 @@ pub struct Plan {
     pub jobs: usize,
     /// Commands after which the disk is looked at.
     pub commands: usize,
+    /// What the voters' logs are kept in.
+    pub engine: LogKind,
     only: Option<String>,
     note: Option<String>,
 }
@@ -48,6 +52,7 @@ impl Plan {
             kills: 20,
             jobs: 100_000,
             commands: 1_000_000,
+            engine: LogKind::Sled,
             only: None,
             note: None,
         };
@@ -61,6 +66,9 @@ impl Plan {
                 "--kills" => plan.kills = value.parse()?,
                 "--jobs" => plan.jobs = value.parse()?,
                 "--commands" => plan.commands = value.parse()?,
+                "--engine" => {
+                    plan.engine = LogKind::named(value).ok_or("there is no such engine")?;
+                }
                 "--only" => plan.only = Some(value.clone()),
                 "--note" => plan.note = Some(value.clone()),
                 other => return Err(format!("there is no option {other}").into()),
@@ -86,7 +94,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if plan.wants("commit") {
         commits(&plan, &figures, directory.path()).await?;
     }
-    let mut group = Group::start(&directory.path().join("work")).await?;
+    let mut group = Group::start(&directory.path().join("work"), plan.engine).await?;
     if plan.wants("jobs") {
         jobs::measure(&plan, &figures, &group).await?;
     }
@@ -104,7 +112,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// Commits and reads, in turns with etcd, each on fresh members.
 async fn commits(plan: &Plan, figures: &Figures, directory: &Path) -> Result<(), Box<dyn Error>> {
-    let group = Group::start(&directory.join("voters")).await?;
+    let group = Group::start(&directory.join("voters"), plan.engine).await?;
     let etcd = etcd::Etcd::start(&directory.join("etcd")).await?;
     parts::commits_and_reads(plan, figures, &group, etcd.as_ref()).await
 }

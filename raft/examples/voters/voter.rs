@@ -15,6 +15,7 @@ use riftmesh_raft::{
 };
 use riftmesh_statemachine::query::JobFilter;
 use riftmesh_statemachine::{Command, Reply};
+use riftmesh_storage::LogKind;
 use riftmesh_transport::{
     BoxFuture, ClusterAuthority, Handler, Lane, Link, Peer, QuicLink, QuicSettings, Refused,
 };
@@ -58,6 +59,7 @@ pub struct Identity {
     pub directory: PathBuf,
     pub authority: PathBuf,
     pub addresses: Vec<SocketAddr>,
+    pub engine: LogKind,
 }
 
 impl Identity {
@@ -69,12 +71,13 @@ impl Identity {
             self.directory.display().to_string(),
             self.authority.display().to_string(),
             addresses.join(","),
+            self.engine.name().to_owned(),
         ]
     }
 
     pub fn from_arguments(arguments: &[String]) -> Result<Self, Box<dyn Error>> {
-        let [_, number, directory, authority, addresses] = arguments else {
-            return Err("voter NUMBER DIRECTORY AUTHORITY ADDRESS,ADDRESS,...".into());
+        let [_, number, directory, authority, addresses, engine] = arguments else {
+            return Err("voter NUMBER DIRECTORY AUTHORITY ADDRESS,ADDRESS,... ENGINE".into());
         };
         let addresses: Result<_, _> = addresses.split(',').map(str::parse).collect();
         Ok(Self {
@@ -82,6 +85,7 @@ impl Identity {
             directory: directory.into(),
             authority: authority.into(),
             addresses: addresses?,
+            engine: LogKind::named(engine).ok_or("there is no such engine")?,
         })
     }
 
@@ -104,7 +108,7 @@ pub async fn run(identity: Identity) -> Result<(), Box<dyn Error>> {
     let link = QuicLink::bind(address, &credential, QuicSettings::default())?;
     let settings = RaftSettings {
         node,
-        store: RaftStore::on_disk(&identity.directory)?,
+        store: RaftStore::with_engine(&identity.directory, identity.engine)?,
         timings: RaftTimings::patient(),
     };
     let raft = RaftNode::open(settings, link.clone(), Arc::new(SystemClock::start())).await?;

@@ -49,6 +49,11 @@ pub fn unseal(entry: &mut Vec<u8>) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Whether an entry of so many bytes is one part.
+pub fn fits_one(len: usize) -> bool {
+    HEADER_BYTES + len <= PART_BYTES
+}
+
 /// Bytes of an entry as it is stored.
 pub fn stored_bytes(len: usize) -> u64 {
     (HEADER_BYTES + len) as u64
