@@ -72,11 +72,12 @@ impl Autopilot {
             Ok(None) => return self.say(false, None, leads),
             Err(reason) => return self.say(true, Some(reason), leads),
         };
-        let (roster, members) = (
-            self.raft.read(|_, state| standing_voters(state)),
-            self.mesh.members(),
-        );
-        let facts = facts(status, &roster, &members);
+        let roster = self.raft.read(|_, state| standing_voters(state));
+        let mut facts = facts(status, &roster, &self.mesh.members());
+        let mut told = self.mesh.told();
+        for fact in &mut facts {
+            fact.zone = told.remove(&fact.node).and_then(|told| told.body.zone);
+        }
         match next_step(&policy, status, &facts, silences, Instant::now()) {
             AutopilotStep::Rest => self.say(true, None, leads),
             AutopilotStep::Wait(reason) => self.say(true, Some(reason), leads),
@@ -138,7 +139,7 @@ fn standing_voters(state: &State) -> Vec<RosterVoter> {
     voters.collect()
 }
 
-/// Everybody in the roster who was started to vote, and every member of the group.
+/// Everybody in the roster who was started to vote, and every member of the group; where they stand is yet to be said.
 fn facts(status: &RaftStatus, roster: &[RosterVoter], mesh: &[MeshMember]) -> Vec<VoterFact> {
     let known = roster.iter().map(|voter| voter.node);
     let members = status.members.iter().map(|member| member.node);
@@ -158,7 +159,6 @@ fn fact(node: NodeId, roster: &[RosterVoter], mesh: &[MeshMember]) -> VoterFact 
     VoterFact {
         node,
         address: direct.map_or_else(String::new, |member| member.address.to_string()),
-        // The mesh does not tell where a node stands.
         zone: None,
         presence: match seen.map(|member| member.state) {
             Some(MeshState::Up) => Presence::Here,
