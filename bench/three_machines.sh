@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The README's "Three machines by hand", literally: three voters and a worker that joins with a token, each in a network
-# namespace of its own, then the leader's link is cut and mended. Needs root, iproute2 and python3.
+# namespace of its own, then the leader's link is cut and mended. Needs root, iproute2 and python3. Run by `cargo xtask netns`.
 #
 #     bench/three_machines.sh target/release/riftmesh
 set -u
@@ -36,7 +36,7 @@ worker() { # machine, token
     (cd "$work/$1" && exec ip netns exec "$1" "$binary" node run --join "$2" --seeds "$seeds" >node.log 2>&1) &
 }
 
-on() { ip netns exec "$1" timeout 5 "$binary" "${@:2}"; }
+on() { ip netns exec "$1" timeout 15 "$binary" "${@:2}"; }
 
 # The leader's name, if it is confirmed, as the worker's machine has it.
 leader() {
@@ -61,18 +61,18 @@ machine m1 10.0.0.1; machine m2 10.0.0.2; machine m3 10.0.0.3; machine m9 10.0.0
 voter m1 a 10.0.0.1
 voter m2 b 10.0.0.2
 voter m3 c 10.0.0.3
-wait_for "a token is made" 30 'token=$(on m1 token create 2>/dev/null)'
+wait_for "a token is made" 90 'token=$(on m1 token create 2>/dev/null)'
 worker m9 "$token"
 
-wait_for "the worker's machine names the leader" 30 '[ -n "$(leader)" ]'
+wait_for "the worker's machine names the leader" 90 '[ -n "$(leader)" ]'
 on m9 status; on m9 quorum; on m9 members
-wait_for "a job is done" 60 'on m2 job list | grep -q " done "'
+wait_for "a job is done" 120 'on m2 job list | grep -q " done "'
 
 old=$(leader)
 declare -A place=([a]=m1 [b]=m2 [c]=m3)
 ip link set "v${place[$old]}" down
-wait_for "a leader other than $old, which is cut off," 10 'new=$(leader); [ -n "$new" ] && [ "$new" != "$old" ]'
+wait_for "a leader other than $old, which is cut off," 60 'new=$(leader); [ -n "$new" ] && [ "$new" != "$old" ]'
 on "${place[$old]}" leader
 [ $? -eq 2 ] && echo "ok      the one cut off says that it has no quorum" || { echo "FAILED  it claims a quorum"; exit 1; }
 ip link set "v${place[$old]}" up
-wait_for "the one cut off is back" 30 'on "${place[$old]}" quorum >/dev/null'
+wait_for "the one cut off is back" 90 'on "${place[$old]}" quorum >/dev/null'

@@ -47,6 +47,9 @@ const WEATHER: Duration = Duration::from_secs(24);
 const FLAP: Duration = Duration::from_millis(1_500);
 /// Frames lost in a thousand meanwhile.
 const LOSS: u32 = 50;
+/// What takes a second or two on a machine at rest is waited for so long: how soon is for the benchmarks to say, and a machine
+/// that is busy with something else is not a broken mesh.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Runs the whole story in the room; its lines go to `tell`.
 ///
@@ -88,10 +91,18 @@ impl<'a> Eight<'a> {
         }
         let seeds = machines[..VOTERS].iter();
         let seeds: Vec<_> = seeds.map(|m| format!("{}:{PORT}", m.address)).collect();
+        // What strangers would like to read.
+        let words = NAMES.map(|name| (format!("the name {name}"), name.as_bytes().to_vec()));
+        let spy = Arc::new(Mutex::new(Spy::new(PORT, words)));
+        let watched = Arc::clone(&spy);
+        wire.watch(move |frame| {
+            let mut spy = watched.lock().unwrap_or_else(PoisonError::into_inner);
+            spy.look(frame);
+        });
         Ok(Self {
             machines,
             wire,
-            spy: Arc::default(),
+            spy,
             seeds: seeds.join(","),
             credential: folder.join("cluster.credential").display().to_string(),
             tell,
@@ -126,21 +137,13 @@ impl<'a> Eight<'a> {
             ])?;
         }
         let mut token = None;
-        self.within(60, "the voters make a token", |eight| {
+        self.wait_for("the voters make a token", |eight| {
             let made = eight.machines[0].say(&["token", "create", "--uses", "5"]);
             token = made.ok();
             token.is_some()
         })?;
         let token = token.context("no token")?.trim().to_owned();
-        // Looked for on the wire from now on: what strangers would like to read.
-        let words = NAMES.map(|name| (format!("the name {name}"), name.as_bytes().to_vec()));
-        let secret = [("the join token".to_owned(), token.clone().into_bytes())];
-        *self.spy() = Spy::new(PORT, words.into_iter().chain(secret));
-        let watched = Arc::clone(&self.spy);
-        self.wire.watch(move |frame| {
-            let mut spy = watched.lock().unwrap_or_else(PoisonError::into_inner);
-            spy.look(frame);
-        });
+        self.spy().seek("the join token", token.as_bytes());
         for (number, worker) in self.machines.iter_mut().enumerate().skip(VOTERS) {
             let mut options = vec!["--join", &token, "--seeds", &seeds, "--slots", "1"];
             if number == HIDDEN {
@@ -148,10 +151,10 @@ impl<'a> Eight<'a> {
             }
             worker.start(&options)?;
         }
-        self.within(40, "all eight are up everywhere", |eight| {
+        self.wait_for("all eight are up everywhere", |eight| {
             eight.everybody(|members| NAMES.iter().all(|name| state(members, name) == Some("up")))
         })?;
-        self.within(10, "everybody knows the relay of the hidden one", |eight| {
+        self.wait_for("everybody knows the relay of the hidden one", |eight| {
             let relay = eight.relay_of_hidden();
             relay.is_some() && eight.everybody(|members| relay_of(members) == relay)
         })
@@ -161,36 +164,32 @@ impl<'a> Eight<'a> {
     fn work_behind_the_router(&mut self) -> anyhow::Result<()> {
         let id = self.id_of(HIDDEN)?;
         let mut claimed: Vec<(String, String)> = Vec::new();
-        self.within(
-            60,
-            "the hidden one completes a job that it claimed",
-            |eight| {
-                let Ok(jobs) = eight.machines[1].ask(&["job", "list", "--limit", "200"]) else {
-                    return false;
-                };
-                for job in jobs.as_array().into_iter().flatten() {
-                    if let Some(token) = lease_of(job, &id)
-                        && let Some(job) = job["id"].as_str()
-                    {
-                        claimed.push((job.to_owned(), token));
-                    }
+        self.wait_for("the hidden one completes a job that it claimed", |eight| {
+            let Ok(jobs) = eight.machines[1].ask(&["job", "list", "--limit", "200"]) else {
+                return false;
+            };
+            for job in jobs.as_array().into_iter().flatten() {
+                if let Some(token) = lease_of(job, &id)
+                    && let Some(job) = job["id"].as_str()
+                {
+                    claimed.push((job.to_owned(), token));
                 }
-                let is_done = |job: &Value| {
-                    let key = (job["id"].as_str(), job["last_token"].as_str());
-                    let claim = claimed
-                        .iter()
-                        .any(|(id, token)| key == (Some(id), Some(token)));
-                    claim && job["state"].to_string().to_lowercase().contains("done")
-                };
-                jobs.as_array().into_iter().flatten().any(is_done)
-            },
-        )
+            }
+            let is_done = |job: &Value| {
+                let key = (job["id"].as_str(), job["last_token"].as_str());
+                let claim = claimed
+                    .iter()
+                    .any(|(id, token)| key == (Some(id), Some(token)));
+                claim && job["state"].to_string().to_lowercase().contains("done")
+            };
+            jobs.as_array().into_iter().flatten().any(is_done)
+        })
     }
 
     /// A one-way cut, a flapping link and loss everywhere, all at once: nobody is given up.
     fn weather(&mut self) -> anyhow::Result<()> {
         let begin = Instant::now();
-        let (mut looks, mut is_up) = (0, true);
+        let (mut looks, mut unanswered, mut is_up) = (0, 0, true);
         let before = self.wire.tally();
         while begin.elapsed() < WEATHER {
             is_up = !is_up;
@@ -202,11 +201,15 @@ impl<'a> Eight<'a> {
             });
             Pace::default().wait(FLAP);
             for machine in &self.machines {
-                let members = machine.ask(&["members"]).unwrap_or_default();
+                // On a worker a voter answers, so that this is the three voters' view.
+                let Ok(members) = machine.ask(&["members"]) else {
+                    unanswered += 1;
+                    continue;
+                };
                 for name in NAMES {
                     ensure!(
-                        state(&members, name) != Some("down"),
-                        "FAILED  {} gave {name} up in bad weather, after {:?}",
+                        matches!(state(&members, name), Some("up" | "suspect")),
+                        "FAILED  {} gave {name} up in bad weather, after {:?}: {members}",
                         machine.name,
                         begin.elapsed()
                     );
@@ -216,13 +219,18 @@ impl<'a> Eight<'a> {
         }
         let tally = self.wire.tally().since(&before);
         self.wire.mend();
+        ensure!(
+            tally.cut > 0 && tally.lost > 0 && looks > unanswered,
+            "FAILED  the weather was not bad, or hardly anybody could be asked: {tally}, {looks} answers, {unanswered} questions \
+             without"
+        );
         (self.tell)(&format!(
             "ok      nobody was given up by anybody in {looks} looks over {:?} of a one-way cut, a flapping link and {} % loss \
              ({tally})",
             begin.elapsed(),
             LOSS / 10
         ));
-        self.within(30, "all are up again everywhere", |eight| {
+        self.wait_for("all are up again everywhere", |eight| {
             eight.everybody(|members| NAMES.iter().all(|name| state(members, name) == Some("up")))
         })
     }
@@ -236,8 +244,7 @@ impl<'a> Eight<'a> {
         machine.move_to(NEW_PLACE)?;
         machine.start(&["--seeds", &seeds, "--slots", "1"])?;
         let address = format!("{NEW_PLACE}:{PORT}");
-        self.within(
-            20,
+        self.wait_for(
             "one that moved is known by its new address, as who it was",
             |eight| {
                 eight.everybody(|members| {
@@ -269,8 +276,7 @@ impl<'a> Eight<'a> {
                 .collect();
             answers
         };
-        self.within(
-            20,
+        self.wait_for(
             "the hidden one has another relay, and is up for all who are left",
             |eight| {
                 living(eight, number).iter().all(|members| {
@@ -295,7 +301,7 @@ impl<'a> Eight<'a> {
             ])?,
             false => machine.start(&["--seeds", &seeds, "--slots", "1"])?,
         }
-        self.within(30, "the relay that died is back", |eight| {
+        self.wait_for("the relay that died is back", |eight| {
             eight.everybody(|members| state(members, NAMES[number]) == Some("up"))
         })
     }
@@ -303,8 +309,7 @@ impl<'a> Eight<'a> {
     /// A silent end behind a router leaves no evidence: it takes the whole suspicion, and its session ends with it.
     fn the_hidden_one_dies(&mut self) -> anyhow::Result<()> {
         self.machines[HIDDEN].kill()?;
-        self.within(
-            35,
+        self.wait_for(
             "the hidden one is down everywhere, and has no session and no job",
             |eight| {
                 eight.machines[..HIDDEN].iter().all(|machine| {
@@ -341,15 +346,10 @@ impl<'a> Eight<'a> {
         self.spy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `done`, at most so many seconds, and tells how long it took.
-    fn within(
-        &mut self,
-        seconds: u64,
-        what: &str,
-        mut done: impl FnMut(&Self) -> bool,
-    ) -> anyhow::Result<()> {
-        let (begin, limit) = (Instant::now(), Duration::from_secs(seconds));
-        if !Pace::default().wait_until(limit, || done(self)) {
+    /// Waits until `done`, and tells how long it took.
+    fn wait_for(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        if !Pace::default().wait_until(PATIENCE, || done(self)) {
             for machine in &mut self.machines {
                 let life = if machine.is_running() {
                     "runs"
@@ -359,7 +359,7 @@ impl<'a> Eight<'a> {
                 let members = machine.ask(&["members"]).unwrap_or_default();
                 (self.tell)(&format!("{} {life}, and sees {members}", machine.name));
             }
-            bail!("FAILED  {what}: not within {limit:?}");
+            bail!("FAILED  {what}: not within {PATIENCE:?}");
         }
         (self.tell)(&format!(
             "ok      {what}: {:.1} s",

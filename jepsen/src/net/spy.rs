@@ -34,6 +34,11 @@ impl Spy {
         }
     }
 
+    /// Expects this word neither, from now on.
+    pub fn seek(&mut self, what: &str, word: &[u8]) {
+        self.words.push((what.to_owned(), word.to_vec()));
+    }
+
     /// Takes note of a frame.
     pub fn look(&mut self, frame: &[u8]) {
         let mut frame = frame.to_vec();
