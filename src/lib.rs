@@ -10,6 +10,7 @@ mod blobs;
 mod chores;
 pub mod cli;
 mod client;
+mod history;
 mod interrupt;
 mod job;
 mod node;

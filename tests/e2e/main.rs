@@ -9,6 +9,7 @@ mod join;
 mod local;
 mod machine;
 mod operating;
+mod queue;
 mod voters;
 
 use std::collections::BTreeSet;
