@@ -16,6 +16,8 @@ use riftmesh_statemachine::rotation::RotationPhase;
 use riftmesh_statemachine::trust::{CertificateRecord, Revocation};
 use serde::{Deserialize, Serialize};
 
+use crate::history::HistoryQuery;
+
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
@@ -62,6 +64,8 @@ pub enum Query {
     Certificates,
     /// [`AuthorityAnswer`].
     Authority,
+    /// [`HistoryAnswer`](crate::history::HistoryAnswer).
+    History(HistoryQuery),
 }
 
 /// Whether an answer says of itself that it was confirmed by a quorum.

@@ -11,6 +11,7 @@ mod chores;
 pub mod cli;
 mod client;
 mod duration;
+mod history;
 mod interrupt;
 mod job;
 mod node;

@@ -2,16 +2,22 @@
 //!
 //! The verbs of workers and of the leader are not among them: the HTTP edge asks for no credential.
 
+use std::str::FromStr as _;
+
 use riftmesh_base::time::wall_clock;
 use riftmesh_base::{BlobHash, ConfigurationName, JobId, JoinTokenId, Millis, NodeId};
+use riftmesh_rules::Configuration;
 use riftmesh_statemachine::command::{Body, Command, Origin};
+use riftmesh_statemachine::hold::HoldVerb;
 use riftmesh_statemachine::lock::LockVerb;
 use riftmesh_statemachine::reply::Reply;
 use riftmesh_statemachine::rotation::{RotationPhase, RotationVerb};
 use riftmesh_statemachine::setting::SettingWrite;
-use riftmesh_statemachine::terms::TenantShare;
+use riftmesh_statemachine::terms::{JobRequest, TenantShare, Terms};
 use riftmesh_statemachine::trust::{NewToken, TrustVerb};
 use serde::{Deserialize, Serialize};
+
+use crate::job::payload::Payload;
 
 /// Body of `POST /v1/orders`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +104,13 @@ pub enum Order {
     ForceRotation(RotationPhase),
     /// Gives up replacing the authority.
     AbortRotation,
+    /// Enters jobs, all or none.
+    SubmitJobs {
+        /// What is to be done, and on which terms.
+        jobs: Vec<JobRequest>,
+        /// While one of them runs, it may be asked to stop and go on later, for a more urgent one.
+        give_way: bool,
+    },
 }
 
 /// What became of an order.
@@ -142,6 +155,37 @@ impl Levels {
             advertised: knowing.map(|(node, _)| *node).collect(),
         }
     }
+}
+
+/// The command that every build knows, where it can say what is meant.
+fn submission(jobs: Vec<JobRequest>, give_way: bool) -> Body {
+    if give_way {
+        return Body::Hold(HoldVerb::SubmitYielding { jobs });
+    }
+    if jobs.iter().any(|job| job.terms != Terms::default()) {
+        return Body::SubmitWith { jobs };
+    }
+    let jobs = jobs.into_iter().map(|job| job.spec).collect();
+    Body::Submit { jobs }
+}
+
+/// Whether the jobs of a submission are such that a worker of this build can run them.
+///
+/// # Errors
+/// In words: which job, and what is wrong with it.
+pub fn check_jobs(jobs: &[JobRequest]) -> Result<(), String> {
+    for (number, JobRequest { spec, .. }) in (1..).zip(jobs) {
+        let named = |problem: String| format!("job {number} of {}: {problem}", jobs.len());
+        Configuration::from_str(spec.configuration.as_str())
+            .map_err(|error| named(error.to_string()))?;
+        let payload = Payload::from_json(&spec.payload)
+            .map_err(|error| named(format!("payload: {error}")))?;
+        let (kind, of) = (spec.kind, payload.kind());
+        if kind != of {
+            return Err(named(format!("the payload of a {of} job in a {kind} job")));
+        }
+    }
+    Ok(())
 }
 
 impl Order {
@@ -197,6 +241,7 @@ impl Order {
                     at,
                 }))
             }
+            Self::SubmitJobs { jobs, give_way } => submission(jobs, give_way),
             Self::AbortRotation => Body::Trust(TrustVerb::Rotate(RotationVerb::Abort)),
             Self::RevokeCertificate { node, reason } => {
                 let at = wall_clock();

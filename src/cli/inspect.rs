@@ -1,4 +1,4 @@
-//! `inspect log|state|snapshot`: what a stopped node has on its disk, without changing any of it.
+//! `inspect log|state|snapshot|archive`: what a stopped node has on its disk, without changing any of it.
 
 use std::path::{Path, PathBuf};
 
@@ -50,16 +50,23 @@ Example:
   riftmesh inspect snapshot data
 Exit codes: 0 all is well, 1 there is none, the node runs, or it is damaged")]
     Snapshot(NodeArgs),
+    /// The archive of jobs that left the state: whether every batch is there, is what it was, and follows the one before
+    #[command(after_help = "\
+Example:
+  riftmesh inspect archive data
+The chain is followed from the last batch that the state knows to the first. At a break it says which file and what to do.
+Exit codes: 0 every link holds or there is none, 1 a batch is missing or damaged, the node runs or never voted")]
+    Archive(NodeArgs),
 }
 
 /// Whose directory, and how to print.
 #[derive(Debug, Clone, Args)]
 pub struct NodeArgs {
     /// Data directory of a node that does not run
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// Print as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Runs an `inspect` command.
@@ -68,10 +75,11 @@ pub fn run(command: &InspectCommand) -> anyhow::Result<Exit> {
         InspectCommand::Log { node, from, count } => log(node, *from, *count),
         InspectCommand::State(node) => state(node),
         InspectCommand::Snapshot(node) => snapshot(node),
+        InspectCommand::Archive(node) => super::inspect_archive::run(node),
     }
 }
 
-fn open(dir: &Path) -> anyhow::Result<StoppedNode> {
+pub(super) fn open(dir: &Path) -> anyhow::Result<StoppedNode> {
     StoppedNode::open(dir).with_context(|| format!("cannot look into {}", dir.display()))
 }
 
@@ -224,15 +232,21 @@ impl StateAnswer {
     }
 }
 
+/// The state after the snapshot and every entry of the log.
+pub(super) fn standing(node: &StoppedNode, args: &NodeArgs) -> anyhow::Result<StoppedState> {
+    let saved = node.snapshot()?.map(|snapshot| snapshot.saved);
+    let Some(log) = node.log()? else {
+        anyhow::bail!("{} holds no log: the node never voted", args.dir.display());
+    };
+    let entries = log.report.head.entries;
+    Ok(inspect::state(saved.as_ref(), entries, |from, to, max| {
+        log.entries(from, to, max)
+    })?)
+}
+
 fn state(args: &NodeArgs) -> anyhow::Result<Exit> {
     let node = open(&args.dir)?;
-    let saved = node.snapshot()?.map(|snapshot| snapshot.saved);
-    let standing = match node.log()? {
-        Some(log) => inspect::state(saved.as_ref(), log.report.head.entries, |from, to, max| {
-            log.entries(from, to, max)
-        })?,
-        None => anyhow::bail!("{} holds no log: the node never voted", args.dir.display()),
-    };
+    let standing = standing(&node, args)?;
     let answer = StateAnswer::of(node.node(), &standing);
     if args.json {
         json(&answer)?;

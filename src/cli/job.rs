@@ -1,15 +1,17 @@
-//! `job list|show|watch|cancel|retry|release`, and the hidden `job exec` that a node's job children run.
+//! `job list|show|history|submit|watch|cancel|retry|release`, and the hidden `job exec` that a node's job children run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use riftmesh_statemachine::job::JobRecord;
+use riftmesh_statemachine::job::{JobKind, JobRecord};
 
 use super::ask::{AskError, Asker};
+use super::history::HistoryArgs;
 use super::order::{failed, order};
 use super::output::{data, json, table, talk};
 use super::query::ask_and_print;
+use super::submit::SubmitArgs;
 use super::{AskArgs, Exit};
 use crate::answers::Envelope;
 use crate::orders::Order;
@@ -43,6 +45,12 @@ pub enum JobCommand {
         #[command(flatten)]
         ask: AskArgs,
     },
+    /// Jobs that are over, those that ended last first, also those that `job list` has no more
+    #[command(after_help = super::history::EXAMPLES)]
+    History(HistoryArgs),
+    /// Enter jobs
+    #[command(after_help = super::submit::EXAMPLES)]
+    Submit(Box<SubmitArgs>),
     /// Stop a job; what it has made so far does not count
     Cancel {
         /// Such as `j42`
@@ -82,6 +90,16 @@ pub enum KindArg {
     Evaluate,
 }
 
+impl From<KindArg> for JobKind {
+    fn from(kind: KindArg) -> Self {
+        match kind {
+            KindArg::Selfplay => Self::Selfplay,
+            KindArg::Train => Self::Train,
+            KindArg::Evaluate => Self::Evaluate,
+        }
+    }
+}
+
 /// Runs a `job` command.
 pub fn run(command: JobCommand) -> anyhow::Result<Exit> {
     match command {
@@ -108,6 +126,8 @@ pub fn run(command: JobCommand) -> anyhow::Result<Exit> {
         JobCommand::Show { id, ask } => {
             ask_and_print(&ask, &format!("/v1/jobs/{id}"), print_job, |_| Exit::Ok)
         }
+        JobCommand::History(args) => super::history::run(&args),
+        JobCommand::Submit(args) => super::submit::run(*args),
         JobCommand::Cancel { id, ask } => cancel(&id, &ask),
         JobCommand::Retry { id, ask } => {
             let job = id.parse()?;

@@ -8,7 +8,9 @@ mod config;
 mod data;
 mod events;
 mod exit;
+mod history;
 mod inspect;
+mod inspect_archive;
 mod inspect_model;
 mod job;
 mod local;
@@ -29,6 +31,7 @@ mod records;
 mod report;
 mod rules;
 mod snapshot;
+mod submit;
 mod token;
 mod up;
 
@@ -70,7 +73,7 @@ enum Command {
     /// The mesh as one node sees it
     #[command(subcommand)]
     Mesh(mesh::MeshCommand),
-    /// Look into the queue, stop jobs, try them again
+    /// Look into the queue, enter jobs, stop them, try them again
     #[command(subcommand)]
     Job(job::JobCommand),
     /// The voters' log: who belongs to it, who leads, snapshots
@@ -253,5 +256,25 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    /// The help of every command, so that no change of it goes unseen. `INSTA_UPDATE=always` writes it anew.
+    #[test]
+    fn the_help_of_every_command() {
+        let mut root = Cli::command();
+        root.build();
+        insta::assert_snapshot!("help", root.render_long_help().to_string());
+        for family in root.get_subcommands_mut() {
+            let name = format!("help_{}", family.get_name());
+            let mut help = family.render_long_help().to_string();
+            let visible = family
+                .get_subcommands_mut()
+                .filter(|known| !known.is_hide_set());
+            for command in visible {
+                help.push_str(&format!("\n--- {}\n\n", command.get_name()));
+                help.push_str(&command.render_long_help().to_string());
+            }
+            insta::assert_snapshot!(name, help);
+        }
     }
 }

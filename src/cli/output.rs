@@ -100,8 +100,15 @@ pub fn paint(colour: Colour, text: &str) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
-/// A table without lines, columns by two spaces.
+/// Prints a table.
 pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    for line in table_lines(header, rows) {
+        data(&line);
+    }
+}
+
+/// A table without rules, columns parted by two spaces.
+pub fn table_lines(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Vec<String> {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -113,9 +120,8 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    for line in table.lines() {
-        data(line.trim_end());
-    }
+    let lines = table.lines();
+    lines.map(|line| line.trim_end().to_owned()).collect()
 }
 
 /// Milliseconds as an age for people.

@@ -89,6 +89,7 @@ fn print_queue(queue: &QueueView) {
         "{} of {} slots in use by {} sessions",
         queue.slots_used, queue.slots, queue.sessions
     ));
+    data(&format!("cluster time {}", queue.now));
     match &queue.longest_ready {
         Some((job, waited)) => data(&format!("{job} has been ready for {waited}")),
         None => data("nothing is ready and waiting for a worker"),

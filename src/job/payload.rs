@@ -1,7 +1,7 @@
 //! The parameters of each kind of job, carried as JSON in `JobSpec::payload`.
 
 use riftmesh_base::{BlobHash, JobId, Seed};
-use riftmesh_statemachine::job::Player;
+use riftmesh_statemachine::job::{JobKind, Player};
 use serde::{Deserialize, Serialize};
 
 /// What a job is to do. Unknown fields are refused: a newer leader's job is not run half understood.
@@ -94,6 +94,15 @@ impl Payload {
     /// The text is not a payload of this build; whoever submitted the job is at fault.
     pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text)
+    }
+
+    /// The kind of job it is for.
+    pub fn kind(&self) -> JobKind {
+        match self {
+            Self::Selfplay { .. } => JobKind::Selfplay,
+            Self::Train(_) => JobKind::Train,
+            Self::Evaluate { .. } => JobKind::Evaluate,
+        }
     }
 
     /// The seed of this job: the same for every attempt, different from every other job's.

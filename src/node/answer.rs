@@ -162,6 +162,7 @@ impl Answers {
             ),
             Query::Certificates => self.wrap(&status, confirmed, self.certificates()),
             Query::Authority => self.wrap(&status, confirmed, self.authority()),
+            Query::History(wanted) => self.wrap(&status, confirmed, self.history(wanted).await?),
         }
     }
 
@@ -335,7 +336,7 @@ impl Answers {
         let record = self.raft.read(|_, state| state.job_record(job).cloned());
         record.ok_or_else(|| {
             AnswerError::NotFound(format!(
-                "there is no job {job} (finished jobs are forgotten after a while)"
+                "there is no job {job} among the live ones and those that ended last; `job history {job}` looks further"
             ))
         })
     }

@@ -21,6 +21,7 @@ use super::events::Lines;
 use super::mesh_desk::MeshDesk;
 use super::metrics::MetricsDesk;
 use crate::answers::{Envelope, MatchRequest, MemberRequest, PingRequest, Query};
+use crate::history::HistoryQuery;
 use crate::orders::OrderRequest;
 
 /// Jobs in one list at most.
@@ -140,6 +141,7 @@ fn router(node: Edge) -> Router {
         )
         .route("/v1/jobs", get(jobs))
         .route("/v1/jobs/{id}", get(job))
+        .route("/v1/history", get(history))
         .route("/v1/models/{model}", get(model))
         .route("/v1/jobs/{id}/cancel", post(cancel))
         .route("/v1/matches", post(matches))
@@ -225,6 +227,13 @@ async fn jobs(
 
 async fn job(State(node): Node, Path(id): Path<String>) -> Result<Response, AnswerError> {
     Ok(json(node.answerer.answer(Query::Job(job_id(&id)?)).await?))
+}
+
+async fn history(
+    State(node): Node,
+    UrlQuery(wanted): UrlQuery<HistoryQuery>,
+) -> Result<Response, AnswerError> {
+    Ok(json(node.answerer.answer(Query::History(wanted)).await?))
 }
 
 async fn cancel(State(node): Node, Path(id): Path<String>) -> Result<Response, AnswerError> {

@@ -17,7 +17,7 @@ use crate::answers::{
 use crate::chores::plan::versus;
 use crate::chores::settings::LoopSettings;
 use crate::client::{CallFailure, Client};
-use crate::orders::{Levels, Order, OrderAnswer, OrderRequest};
+use crate::orders::{Levels, Order, OrderAnswer, OrderRequest, check_jobs};
 use crate::protocol::{Request, Response};
 
 /// Before everything else: a person waits.
@@ -110,8 +110,12 @@ impl Desk {
     }
 
     async fn carry_out(&self, request: OrderRequest) -> Result<String, AnswerError> {
-        let levels = match request.order {
+        let levels = match &request.order {
             Order::RaiseLevel => self.levels().await,
+            Order::SubmitJobs { jobs, .. } => {
+                check_jobs(jobs).map_err(AnswerError::Invalid)?;
+                Levels::default()
+            }
             _ => Levels::default(),
         };
         let command = Request::Propose(request.command(&levels));

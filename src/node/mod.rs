@@ -14,6 +14,7 @@ mod compose;
 mod events;
 mod gossip;
 mod handler;
+mod history;
 mod http;
 mod machine;
 mod matches;

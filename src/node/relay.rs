@@ -89,7 +89,8 @@ impl Relay {
             | Query::Raft
             | Query::Tokens
             | Query::Certificates
-            | Query::Authority => Err(AnswerError::Unavailable(format!(
+            | Query::Authority
+            | Query::History(_) => Err(AnswerError::Unavailable(format!(
                 "no voter answers this node, and gossip does not know that: {why}"
             ))),
         }

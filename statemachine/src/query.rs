@@ -150,6 +150,8 @@ pub struct ConfigurationView {
 /// The queue as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueView {
+    /// Cluster time.
+    pub now: Millis,
     /// Jobs by configuration, kind and state.
     pub counts: Vec<JobCount>,
     /// Jobs that are not finished.
@@ -376,6 +378,7 @@ impl State {
         let ready = ready.filter(|record| record.state.phase() == JobPhase::Ready);
         let longest = ready.min_by_key(|record| record.changed);
         QueueView {
+            now: summary.now,
             counts: self.job_counts(),
             live: self.queue.live() as u64,
             live_max: bounds.jobs_live_max as u64,

@@ -29,6 +29,12 @@ pub struct BlobStore {
     stopped: AtomicBool,
 }
 
+/// Where a store at `root` has a blob.
+pub(crate) fn place(root: &Path, hash: &BlobHash) -> PathBuf {
+    let name = hash.to_string();
+    root.join(&name[..2]).join(name)
+}
+
 impl BlobStore {
     /// Opens the store at `root`, creating it if needed, and removes what interrupted writes left behind.
     ///
@@ -69,8 +75,7 @@ impl BlobStore {
     /// Where the blob is, or would be. Its directory exists, so that a download may be written beside it and
     /// renamed; files there whose names are no hashes are removed at the next open.
     pub fn path(&self, hash: &BlobHash) -> PathBuf {
-        let name = hash.to_string();
-        self.root.join(&name[..2]).join(name)
+        place(&self.root, hash)
     }
 
     /// Whether the blob is here.

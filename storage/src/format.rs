@@ -18,6 +18,8 @@ const MARKER: &str = "riftmesh.node";
 pub(crate) const LOCK: &str = "lock";
 /// Below the data directory: where the Raft log and the snapshot live.
 pub(crate) const RAFT: &str = "raft";
+/// Below the data directory: where the blobs live.
+pub(crate) const BLOBS: &str = "blobs";
 /// Below [`DataDir::raft`]: the log's directory.
 pub const LOG: &str = "log";
 /// Below [`DataDir::raft`]: the snapshot's directory.
@@ -90,7 +92,7 @@ impl DataDir {
 
     /// Where the blobs live.
     pub fn blobs(&self) -> PathBuf {
-        self.path.join("blobs")
+        self.path.join(BLOBS)
     }
 
     /// Records the cluster, durable on return. A directory never changes its cluster.

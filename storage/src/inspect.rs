@@ -8,6 +8,7 @@
 //!                                        .entries(from, to, bytes_max)   the entries themselves
 //!   .snapshot() -> Option<StoppedSnapshot>   .report: SnapshotReport   sizes and hashes of its sections
 //!                                            .saved:  SavedSnapshot    the sections
+//!   .blob(hash, bytes_max) -> Option<Vec<u8>>
 //! ```
 //!
 //! Votes, marks, entries, meta and image are bytes here as everywhere in this crate; who wrote them can read them.
@@ -19,7 +20,9 @@ use std::path::{Path, PathBuf};
 use riftmesh_base::{BlobHash, ClusterId, NodeId};
 use tempfile::TempDir;
 
+use crate::blobs;
 use crate::disk::HostDisk;
+use crate::durable;
 use crate::error::StorageError;
 use crate::format::{self, Marker};
 use crate::log::{LogEngine, LogHead};
@@ -195,6 +198,26 @@ impl StoppedNode {
             image_hash: BlobHash::of(&saved.image),
         };
         Ok(Some(StoppedSnapshot { report, saved }))
+    }
+
+    /// Where a blob is, or would be.
+    pub fn blob_path(&self, hash: &BlobHash) -> PathBuf {
+        blobs::place(&self.path.join(format::BLOBS), hash)
+    }
+
+    /// The bytes under the name of a blob, not checked against it; none when there is no such file.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] when it is longer than `bytes_max`, which no blob of the kind looked for is, or
+    /// [`StorageError::Io`].
+    pub fn blob(&self, hash: &BlobHash, bytes_max: u64) -> Result<Option<Vec<u8>>, StorageError> {
+        let path = self.blob_path(hash);
+        let length = fs::metadata(&path).map_or(0, |data| data.len());
+        if length > bytes_max {
+            let why = format!("it has {length} bytes, and at most {bytes_max} are possible");
+            return Err(StorageError::damaged(&path, why));
+        }
+        durable::read_file(&HostDisk, &path)
     }
 }
 

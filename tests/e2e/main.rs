@@ -10,6 +10,7 @@ mod join;
 mod local;
 mod machine;
 mod operating;
+mod queue;
 mod voters;
 
 use std::collections::BTreeSet;
