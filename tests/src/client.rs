@@ -1,4 +1,4 @@
-//! A client of the simulated log as a state machine: a worker that claims, runs and reports, or a submitter.
+//! A client of the simulated log as a state machine: a worker that claims, runs and reports, a submitter, or the operator.
 //!
 //! It has at most one command under way. Without an answer it repeats the same command; sometimes it gives up, takes a
 //! new client number and never learns what came of it.
@@ -6,11 +6,14 @@
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use riftmesh_base::limits::KEEPALIVE_EVERY;
-use riftmesh_base::{JobId, LogIndex, Millis, NodeId, Seed, SessionId, Token};
-use riftmesh_statemachine::{Body, Command, Origin, Refusal, Reply};
+use riftmesh_base::{LogIndex, Millis, NodeId, Seed, SessionId};
+use riftmesh_statemachine::hold::HoldVerb;
+use riftmesh_statemachine::{Body, Command, Origin, Reply};
 
 use crate::jobs;
+use crate::operator::Operator;
 use crate::oracle::Oracle;
+use crate::worker::Worker;
 
 /// An answer that takes longer is given up on for now.
 const ANSWER_WITHIN: Millis = Millis(800);
@@ -28,19 +31,9 @@ pub enum ClientStep {
 
 #[derive(Debug, Clone)]
 enum Duty {
-    Work(Worker),
+    Work { worker: Worker, told_alive: Millis },
     Submit { left: bool, next_marker: u64 },
-}
-
-#[derive(Debug, Clone)]
-struct Worker {
-    node: NodeId,
-    generation: u64,
-    admitted: bool,
-    session: Option<SessionId>,
-    told_alive: Millis,
-    /// Grants it works on, with the time each is finished.
-    running: Vec<(JobId, Token, Millis)>,
+    Operate(Operator),
 }
 
 #[derive(Debug, Clone)]
@@ -65,15 +58,17 @@ pub struct SimulatedClient {
 impl SimulatedClient {
     /// A worker that lives on `node`.
     pub fn worker(node: NodeId, seed: Seed) -> Self {
-        let worker = Worker {
-            node,
-            generation: 1,
-            admitted: false,
-            session: None,
+        let duty = Duty::Work {
+            worker: Worker::on(node),
             told_alive: Millis(0),
-            running: Vec::new(),
         };
-        Self::new(seed.derive("worker", node.0), Duty::Work(worker))
+        Self::new(seed.derive("worker", node.0), duty)
+    }
+
+    /// The operator, who looks after `workers`.
+    pub fn operator(workers: Vec<NodeId>, seed: Seed) -> Self {
+        let duty = Duty::Operate(Operator::of(workers));
+        Self::new(seed.derive("operator", 0), duty)
     }
 
     /// The `number`-th submitter.
@@ -101,10 +96,12 @@ impl SimulatedClient {
         }
     }
 
-    /// A submitter sends nothing new from now on.
+    /// A submitter sends nothing new from now on, and the operator ends what it has begun.
     pub fn stop_submitting(&mut self) {
-        if let Duty::Submit { left, .. } = &mut self.duty {
-            *left = false;
+        match &mut self.duty {
+            Duty::Submit { left, .. } => *left = false,
+            Duty::Operate(operator) => operator.calm(),
+            Duty::Work { .. } => {}
         }
     }
 
@@ -116,21 +113,19 @@ impl SimulatedClient {
     /// The process is killed and started again: it forgets its session, its jobs and its client number.
     pub fn restart(&mut self) {
         self.take_new_number();
-        if let Duty::Work(worker) = &mut self.duty {
-            worker.generation += 1;
-            worker.session = None;
-            worker.running.clear();
+        if let Duty::Work { worker, .. } = &mut self.duty {
+            worker.restart();
         }
     }
 
     /// Whether it works, rather than submits.
     pub fn is_worker(&self) -> bool {
-        matches!(self.duty, Duty::Work(_))
+        matches!(self.duty, Duty::Work { .. })
     }
 
     /// Whether this is a worker that thinks `session` is its own.
     pub fn believes_in(&self, session: SessionId) -> bool {
-        matches!(&self.duty, Duty::Work(worker) if worker.session == Some(session))
+        matches!(&self.duty, Duty::Work { worker, .. } if worker.session() == Some(session))
     }
 
     /// Never learns what came of its command. A worker that does not know what it was granted gives up its session with
@@ -141,9 +136,8 @@ impl SimulatedClient {
             .take()
             .is_some_and(|p| matches!(p.command.body, Body::Claim { .. }));
         self.take_new_number();
-        if let (true, Duty::Work(worker)) = (claimed, &mut self.duty) {
-            worker.session = None;
-            worker.generation += 1;
+        if let (true, Duty::Work { worker, .. }) = (claimed, &mut self.duty) {
+            worker.leave_session();
         }
     }
 
@@ -158,18 +152,19 @@ impl SimulatedClient {
         if now < self.asleep_until {
             return ClientStep::Idle;
         }
-        if let Duty::Work(worker) = &mut self.duty
-            && let Some(session) = worker.session
-            && now.since(worker.told_alive) >= KEEPALIVE_EVERY
+        if let Duty::Work { worker, told_alive } = &mut self.duty
+            && let Some(session) = worker.session()
+            && now.since(*told_alive) >= KEEPALIVE_EVERY
         {
-            worker.told_alive = now;
+            *told_alive = now;
             return ClientStep::KeepAlive(session);
         }
         if let Some(pending) = &mut self.pending {
             if now.since(pending.sent) < ANSWER_WITHIN {
                 return ClientStep::Idle;
             }
-            if chaos && self.rng.random_bool(0.1) {
+            let gives_up = !matches!(self.duty, Duty::Operate(_));
+            if chaos && gives_up && self.rng.random_bool(0.1) {
                 self.give_up();
                 return ClientStep::Idle;
             }
@@ -208,9 +203,13 @@ impl SimulatedClient {
                 *next_marker += 1;
                 oracle.sending(*next_marker);
                 self.rest_until = now + Millis(self.rng.random_range(0..4_000));
-                Some(jobs::submission(*next_marker))
+                Some(jobs::submission(*next_marker, &mut self.rng))
             }
-            Duty::Work(worker) => {
+            Duty::Operate(operator) => {
+                self.rest_until = now + Millis(self.rng.random_range(1_000..15_000));
+                operator.next_command(&mut self.rng, oracle)
+            }
+            Duty::Work { worker, .. } => {
                 let body = worker.next_command(now);
                 if matches!(body, Some(Body::Claim { .. })) {
                     self.rest_until = now + Millis(self.rng.random_range(100..1_000));
@@ -243,7 +242,13 @@ impl SimulatedClient {
                         .for_each(|job| oracle.submitted(marker, job));
                 }
             }
-            Duty::Work(worker) => {
+            Duty::Operate(operator) => {
+                operator.take(&pending.command.body, index, &reply, oracle);
+            }
+            Duty::Work { worker, told_alive } => {
+                if matches!(reply, Reply::Session { .. }) {
+                    *told_alive = now;
+                }
                 let minutes = Millis(self.rng.random_range(200..6_000));
                 worker.take(
                     now,
@@ -258,66 +263,15 @@ impl SimulatedClient {
     }
 }
 
-impl Worker {
-    fn next_command(&mut self, now: Millis) -> Option<Body> {
-        if !self.admitted {
-            return Some(jobs::admission(self.node));
-        }
-        let Some(session) = self.session else {
-            return Some(jobs::opening(self.node, self.generation));
-        };
-        let finished = self.running.iter().position(|(_, _, at)| *at <= now);
-        if let Some(position) = finished {
-            let (job, token, _) = self.running[position];
-            return Some(jobs::completion(job, token, self.node));
-        }
-        let free = self.running.len() < usize::from(jobs::WORKER_SLOTS);
-        free.then(|| jobs::claim(session))
-    }
-
-    fn take(
-        &mut self,
-        now: Millis,
-        finished_at: Millis,
-        asked: &Body,
-        index: LogIndex,
-        reply: Reply,
-        oracle: &mut Oracle,
-    ) {
-        match (asked, reply) {
-            (Body::AdmitNode(_), Reply::Done) => self.admitted = true,
-            (Body::OpenSession { .. }, Reply::Session { session, .. }) => {
-                self.session = Some(session);
-                self.told_alive = now;
-            }
-            (Body::Claim { session, .. }, Reply::Granted { grants }) => {
-                for grant in grants {
-                    oracle.granted(index, *session, &grant);
-                    self.running.push((grant.job, grant.token, finished_at));
-                }
-            }
-            // The session ended while this worker slept. It does not stop what it runs: a zombie.
-            (_, Reply::Refused(Refusal::SessionOver(_))) => {
-                self.session = None;
-                self.generation += 1;
-            }
-            (Body::Complete { job, token, .. }, reply) => {
-                self.running
-                    .retain(|(running, of, _)| (running, of) != (job, token));
-                if reply == Reply::Done {
-                    oracle.completed(*job, *token);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
 /// The marker of a submission.
 fn marker_of(body: &Body) -> u64 {
-    match body {
-        Body::Submit { jobs } => jobs.first().and_then(|spec| spec.payload.parse().ok()),
+    let spec = match body {
+        Body::Submit { jobs } => jobs.first(),
+        Body::SubmitWith { jobs } | Body::Hold(HoldVerb::SubmitYielding { jobs }) => {
+            jobs.first().map(|job| &job.spec)
+        }
         _ => None,
-    }
-    .unwrap_or(u64::MAX)
+    };
+    let marker = spec.and_then(|spec| spec.payload.parse().ok());
+    marker.unwrap_or(u64::MAX)
 }

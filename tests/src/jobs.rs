@@ -1,9 +1,13 @@
 //! What the worlds' clients submit, run and report.
 
+use rand::RngExt as _;
+use rand::rngs::StdRng;
 use riftmesh_base::{BlobHash, ConfigurationName, JobId, Millis, NodeId, SessionId, Token};
 use riftmesh_statemachine::Body;
+use riftmesh_statemachine::hold::{HoldVerb, JobCheckpoint};
 use riftmesh_statemachine::job::{JobKind, JobRecord, JobSpec, Output, RetryPolicy, SegmentRecord};
 use riftmesh_statemachine::roster::{NodeRecord, Role};
+use riftmesh_statemachine::terms::{JobRequest, Terms};
 
 /// Games that every job of the worlds makes.
 pub const GAMES_PER_JOB: u32 = 3;
@@ -19,9 +23,11 @@ pub fn configuration() -> ConfigurationName {
     "hex8_2p".parse().expect("a well-formed name")
 }
 
-/// A submission of one job that carries `marker`, a number no other submission carries.
-pub fn submission(marker: u64) -> Body {
+/// A submission of one job that carries `marker`, a number no other submission carries. How urgent it is, on which terms,
+/// and whether it gives way, is left to the dice. Until the cluster's level allows it, one that gives way is refused.
+pub fn submission(marker: u64, dice: &mut StdRng) -> Body {
     let spec = JobSpec {
+        priority: [50, 100, 200][dice.random_range(0..3)],
         retry: RetryPolicy {
             attempts_max: 3,
             backoff: Millis(100),
@@ -29,7 +35,29 @@ pub fn submission(marker: u64) -> Body {
         },
         ..JobSpec::plain(JobKind::Selfplay, configuration(), marker.to_string())
     };
-    Body::Submit { jobs: vec![spec] }
+    let terms = Terms {
+        tenant: ["", "ana"][dice.random_range(0..2)].to_owned(),
+        ..Terms::default()
+    };
+    match dice.random_range(0..10) {
+        0..=3 => Body::Submit { jobs: vec![spec] },
+        4..=5 => Body::SubmitWith {
+            jobs: vec![JobRequest { spec, terms }],
+        },
+        _ => Body::Hold(HoldVerb::SubmitYielding {
+            jobs: vec![JobRequest { spec, terms }],
+        }),
+    }
+}
+
+/// A place to go on from with `job`, which is `done` far.
+pub fn checkpoint(job: JobId, done: u64, holder: NodeId) -> JobCheckpoint {
+    JobCheckpoint {
+        blob: BlobHash::of(format!("{job} at {done}").as_bytes()),
+        bytes: 100,
+        done,
+        holder,
+    }
 }
 
 /// The marker of a job made by [`submission`].
@@ -61,10 +89,19 @@ pub fn segment(job: JobId, token: Token, holder: NodeId) -> SegmentRecord {
 
 /// A worker enters the roster.
 pub fn admission(node: NodeId) -> Body {
+    enter(node, Role::Worker)
+}
+
+/// A voter enters the roster.
+pub fn voter(node: NodeId) -> Body {
+    enter(node, Role::Voter)
+}
+
+fn enter(node: NodeId, role: Role) -> Body {
     Body::AdmitNode(NodeRecord {
         id: node,
-        name: format!("worker-{}", node.0),
-        role: Role::Worker,
+        name: format!("{role}-{}", node.0),
+        role,
         address: format!("10.0.0.{}:7400", node.0),
     })
 }

@@ -15,6 +15,7 @@ pub mod gate;
 pub mod jobs;
 pub mod log_world;
 pub mod mesh;
+pub mod operator;
 pub mod oracle;
 pub mod scenarios;
 pub mod simulation;
@@ -22,6 +23,7 @@ pub mod subject;
 pub mod trace;
 pub mod users;
 pub mod voters;
+pub mod worker;
 
 #[cfg(test)]
 mod log_world_tests;

@@ -20,8 +20,8 @@ const TICK: Millis = Millis(20);
 const REPLICAS: u64 = 3;
 const WORKERS: u64 = 4;
 const SUBMITTERS: u64 = 2;
-/// Clients have an index each; workers first.
-const CLIENTS: usize = (WORKERS + SUBMITTERS) as usize;
+/// Clients have an index each; workers first, the operator last.
+const CLIENTS: usize = (WORKERS + SUBMITTERS + 1) as usize;
 
 /// What a run does.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +57,8 @@ pub struct WorldReport {
     pub counts: (usize, usize, usize),
     /// Sessions that were expired while their worker lived: each leaves a zombie.
     pub zombies: usize,
+    /// Grants of jobs that went on from a checkpoint.
+    pub resumed: usize,
     /// Hash of everything that happened, in order.
     pub trace: BlobHash,
 }
@@ -114,6 +116,7 @@ impl LogWorld {
     fn new(plan: LogPlan) -> Self {
         let workers = (1..=WORKERS).map(|n| SimulatedClient::worker(NodeId(n), plan.seed));
         let submitters = (1..=SUBMITTERS).map(|n| SimulatedClient::submitter(n, plan.seed));
+        let operator = SimulatedClient::operator((1..=WORKERS).map(NodeId).collect(), plan.seed);
         Self {
             rng: StdRng::seed_from_u64(plan.seed.derive("world", 0).0),
             now: Millis(0),
@@ -125,7 +128,7 @@ impl LogWorld {
             leader: 0,
             log: Vec::new(),
             replicas: (0..REPLICAS).map(|n| Subject::new(plan.flaw, n)).collect(),
-            clients: workers.chain(submitters).collect(),
+            clients: workers.chain(submitters).chain([operator]).collect(),
             oracle: Oracle::default(),
             zombies: 0,
             trace: Vec::new(),
@@ -352,6 +355,7 @@ impl LogWorld {
             breaches: self.oracle.judge(self.replicas[self.leader].state()),
             counts: self.oracle.counts(),
             zombies: self.zombies,
+            resumed: self.oracle.resumed(),
             trace: BlobHash::of(&self.trace),
         }
     }

@@ -23,7 +23,7 @@ fn replay(test: &str, seed: u64) -> String {
 /// kept, and once the faults end everything submitted is done.
 #[test]
 fn promises_are_kept_behind_a_log() {
-    let mut zombies = 0;
+    let (mut zombies, mut resumed) = (0, 0);
     for seed in seeds() {
         let report = run(LogPlan::new(seed, Flaw::None));
         let hint = replay("promises_are_kept_behind_a_log", seed);
@@ -34,7 +34,9 @@ fn promises_are_kept_behind_a_log() {
             "{report:?}; {hint}"
         );
         zombies += report.zombies;
+        resumed += report.resumed;
     }
+    assert!(resumed > 0, "no job went on from a checkpoint");
     assert!(
         zombies > 0,
         "no worker outlived its session, so the fence was not tested"

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use riftmesh_base::{BlobHash, JobId, LogIndex, SessionId, Token};
+use riftmesh_base::{BlobHash, JobId, LogIndex, NodeId, SessionId, Token};
 use riftmesh_statemachine::job::{Grant, JobPhase, JobRecord, Output};
 use riftmesh_statemachine::query::JobFilter;
 use riftmesh_statemachine::{State, Violation};
@@ -87,6 +87,30 @@ pub enum Breach {
         /// Granted by a later entry.
         later: Token,
     },
+    /// A checkpoint was acknowledged, and a later grant of its job does not carry it or a later one.
+    #[error("{job} was saved at {saved} and granted from {from:?}")]
+    CheckpointLost {
+        /// The job.
+        job: JobId,
+        /// How far it was saved.
+        saved: u64,
+        /// From where it was granted, if from anywhere.
+        from: Option<u64>,
+    },
+    /// A node was granted work after it was acknowledged to be drained and before anybody said otherwise.
+    #[error(
+        "{job} was granted to {node} by entry {index}, and the node was drained by entry {drained}"
+    )]
+    GrantedWhileDrained {
+        /// The job.
+        job: JobId,
+        /// The node.
+        node: NodeId,
+        /// The granting entry.
+        index: LogIndex,
+        /// The draining entry.
+        drained: LogIndex,
+    },
     /// The games counted are not those of the jobs done.
     #[error("{counted} games are counted, the jobs done made {made}")]
     GamesMiscounted {
@@ -123,6 +147,12 @@ pub struct Oracle {
     /// By job, the index of the granting entry and the token.
     granted: BTreeMap<JobId, BTreeSet<(LogIndex, Token)>>,
     completed: BTreeMap<JobId, BTreeSet<Token>>,
+    /// The last acknowledged checkpoint of each job: under which token, and how far it was.
+    saved: BTreeMap<JobId, (Token, u64)>,
+    /// Nodes that are drained for sure, and by which entry.
+    drained: BTreeMap<NodeId, LogIndex>,
+    /// Grants that carried a checkpoint.
+    resumed: usize,
     hashes: BTreeMap<LogIndex, BlobHash>,
     /// The highest entry that some client was told of.
     acknowledged: LogIndex,
@@ -146,9 +176,33 @@ impl Oracle {
     }
 
     /// A worker is given a grant, by the entry at `index` or, when the reply is a repeat, an earlier one.
-    pub fn granted(&mut self, index: LogIndex, session: SessionId, grant: &Grant) {
+    /// `from` is how far the job was when it was saved last, if the grant says so.
+    pub fn granted(
+        &mut self,
+        index: LogIndex,
+        (session, node): (SessionId, NodeId),
+        grant: &Grant,
+        from: Option<u64>,
+    ) {
         let (job, token) = (grant.job, grant.token);
         let given_at = LogIndex(token.0 >> 16);
+        self.resumed += usize::from(from.is_some());
+        let saved = self.saved.get(&job).filter(|(under, _)| *under < token);
+        if let Some((_, saved)) = saved
+            && from.is_none_or(|from| from < *saved)
+        {
+            let saved = *saved;
+            self.breaches
+                .push(Breach::CheckpointLost { job, saved, from });
+        }
+        if let Some(drained) = self.drained.get(&node).filter(|at| **at < given_at) {
+            self.breaches.push(Breach::GrantedWhileDrained {
+                job,
+                node,
+                index: given_at,
+                drained: *drained,
+            });
+        }
         if given_at > index {
             self.breaches
                 .push(Breach::TokenFromFuture { job, token, index });
@@ -167,6 +221,26 @@ impl Oracle {
     /// A worker is told that its completion counts.
     pub fn completed(&mut self, job: JobId, token: Token) {
         self.completed.entry(job).or_default().insert(token);
+    }
+
+    /// A worker is told that its checkpoint is noted.
+    pub fn saved(&mut self, job: JobId, token: Token, done: u64) {
+        self.saved.insert(job, (token, done));
+    }
+
+    /// How many grants carried a checkpoint.
+    pub fn resumed(&self) -> usize {
+        self.resumed
+    }
+
+    /// The operator is told that a node is drained, by the entry at `index`.
+    pub fn drained(&mut self, node: NodeId, index: LogIndex) {
+        self.drained.insert(node, index);
+    }
+
+    /// The operator is about to let a node work again.
+    pub fn undraining(&mut self, node: NodeId) {
+        self.drained.remove(&node);
     }
 
     /// A client is told of the entry at `index`.
