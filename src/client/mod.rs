@@ -302,7 +302,7 @@ impl Client {
         }
     }
 
-    /// Voters in the order to pop them: the remembered leader last, the others rotated.
+    /// Voters in the order to pop them: this node itself last, before it the remembered leader, the others rotated.
     async fn targets(&self) -> Vec<Target> {
         let mut targets = self.directory.voters();
         if !targets.is_empty() {
@@ -316,6 +316,12 @@ impl Client {
             };
             targets.retain(|t| t.address != leader.address);
             targets.push(leader);
+        }
+        // A voter hears who leads before any client of it could remember, and asking it costs nothing.
+        let own = self.local.as_ref().map(|(node, _)| *node);
+        if let Some(place) = targets.iter().position(|t| own.is_some() && t.node == own) {
+            let own = targets.remove(place);
+            targets.push(own);
         }
         targets
     }

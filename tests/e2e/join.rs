@@ -295,7 +295,7 @@ fn strangers_are_sent_away() {
         voter,
         cluster,
         authority,
-        "junk".into(),
+        b"\x01\xff\xff".as_slice().into(),
         Duration::from_secs(5),
     );
     let answer = runtime.block_on(knocking).unwrap();
