@@ -1,14 +1,15 @@
 //! The mesh in numbers: ends noticed, pauses forgiven, bytes sent, by simulation under a virtual clock. One JSON object a
 //! line on standard output.
 //!
-//! `cargo run --release -p riftmesh-tests --example mesh_simulation [ends|pauses|idle|lifeguard|large|day]...`; the first three if
-//! none is named. `lifeguard`, `large` and `day` take minutes.
+//! `cargo run --release -p riftmesh-tests --example mesh_simulation [ends|pauses|idle|storm|lifeguard|large|day]...`; the first four
+//! if none is named. `lifeguard`, `large` and `day` take minutes.
 
 use std::error::Error;
 use std::io::{Write as _, stdout};
 
 use riftmesh_base::Millis;
 use riftmesh_membership::MembershipSettings;
+use riftmesh_tests::mesh::World;
 use riftmesh_tests::mesh::lifeguard::{Accuracy, Slowness, accuracy};
 use riftmesh_tests::mesh::plain::PlainWorld;
 use riftmesh_tests::mesh::trials::{self, Detection, End, Pauses};
@@ -24,19 +25,25 @@ type Outcome = Result<(), Box<dyn Error>>;
 fn main() -> Outcome {
     let mut wanted: Vec<String> = std::env::args().skip(1).collect();
     if wanted.is_empty() {
-        wanted = ["ends", "pauses", "idle"].map(str::to_owned).into();
+        wanted = ["ends", "pauses", "idle", "storm"]
+            .map(str::to_owned)
+            .into();
     }
     for experiment in &wanted {
         match experiment.as_str() {
             "ends" => ends()?,
             "pauses" => pauses()?,
             "idle" => idle(&[36, 200])?,
-            "large" => idle(&[1_000])?,
+            "storm" => storm(&[10, 36, 100, 200, 400])?,
+            "large" => {
+                storm(&[1_000])?;
+                idle(&[1_000])?;
+            }
             "lifeguard" => lifeguard()?,
             "day" => day()?,
             other => {
                 return Err(format!(
-                    "`{other}` is not ends, pauses, idle, lifeguard, large or day"
+                    "`{other}` is not ends, pauses, idle, storm, lifeguard, large or day"
                 )
                 .into());
             }
@@ -171,6 +178,23 @@ fn report_slow(name: &str, nodes: u32, slow: Slowness, found: Accuracy) -> Outco
         millis(found.first),
         millis(found.all),
     )?;
+    Ok(())
+}
+
+/// All members start at once, under 2 % loss: how long until everybody knows everybody, and what that costs.
+fn storm(sizes: &[u64]) -> Outcome {
+    for &nodes in sizes {
+        let mut world = World::new(1);
+        world.loss = 0.02;
+        let complete = trials::storm(&mut world, nodes);
+        writeln!(
+            stdout(),
+            "{{\"experiment\":\"storm\",\"nodes\":{nodes},\"loss\":{},\"complete_ms\":{},\"bytes_per_node\":{}}}",
+            world.loss,
+            complete.0,
+            world.bytes / nodes
+        )?;
+    }
     Ok(())
 }
 

@@ -49,11 +49,19 @@ pub fn formed_with(settings: MembershipSettings, seed: u64, nodes: u64, loss: f6
     let mut world = World::new(seed);
     world.settings = settings;
     world.loss = loss;
-    world.start_all(nodes);
-    world.run_until(FORMING_MAX, "forming", World::is_complete);
+    storm(&mut world, nodes);
     world.run(CALM);
     world.events.clear();
     world
+}
+
+/// Starts so many nodes at the same moment and gives the time until everybody knows everybody, descriptions included.
+///
+/// # Panics
+/// When they never do.
+pub fn storm(world: &mut World, nodes: u64) -> Millis {
+    world.start_all(nodes);
+    world.run_until(FORMING_MAX, "forming", World::is_complete)
 }
 
 /// The nodes that somebody gave up since the events were last cleared, with the time.
