@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::shell;
 
 /// Where the figures are kept, relative to the root.
-const HISTORY: &str = "bench/history.ndjson";
+pub const HISTORY: &str = "bench/history.ndjson";
 
 /// A benchmark program: an example that prints its figures on standard output, one a line, as JSON objects or for people.
 struct Program {

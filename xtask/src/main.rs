@@ -1,10 +1,11 @@
-//! Repository chores, in the product's language: `cargo xtask ci | lint | tidy | bench | netns | soak | mutants`.
+//! Repository chores, in the product's language: `cargo xtask ci | lint | tidy | bench | netns | plots | soak | mutants`.
 //!
-//! None of them edits the sources; `bench` appends to `bench/history.ndjson`.
+//! None of them edits the sources; `bench` appends to `bench/history.ndjson`, `plots` draws in `docs/mesh`.
 
 mod bench;
 mod ci;
 mod netns;
+mod plots;
 mod shell;
 mod soak;
 mod tidy;
@@ -34,6 +35,8 @@ enum Chore {
     Bench(bench::BenchArguments),
     /// Nodes in network namespaces, on addresses of their own: NAT, cuts, loss, moves, and the README's walkthrough. Needs root.
     Netns(netns::NetnsArguments),
+    /// Draws the mesh's newest figures for `docs/mesh.md`.
+    Plots,
     /// Runs seeds of the simulation, or rounds of killing all voters, for a long time.
     Soak(soak::SoakArguments),
     /// Breaks rules on purpose, one by one, and wants to see each noticed.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(&root),
         Chore::Bench(arguments) => bench::run(&root, &arguments),
         Chore::Netns(arguments) => netns::run(&root, &arguments),
+        Chore::Plots => plots::run(&root),
         Chore::Soak(arguments) => soak::run(&root, &arguments),
         Chore::Mutants => soak::mutants(&root),
     };
