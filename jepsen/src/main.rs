@@ -1,4 +1,4 @@
-//! `riftmesh-jepsen run | check | replay | list | campaign | report | mesh`.
+//! `riftmesh-jepsen run | check | replay | list | campaign | report | mesh | mesh-trials`.
 //!
 //! Exit codes: 0 valid, 1 invalid, 2 unknown, 3 the harness itself failed.
 
@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use riftmesh_jepsen::campaign::{self, Campaign};
 use riftmesh_jepsen::linear::Budget;
+use riftmesh_jepsen::mesh::trials::{self, Ending, TrialPlan};
 use riftmesh_jepsen::nemesis::{FAULTS, Fault};
 use riftmesh_jepsen::net::{Isolation, room};
 use riftmesh_jepsen::objects::{Keys, registers_are_linearizable};
@@ -61,6 +62,8 @@ enum Command {
         #[arg(long, hide = true)]
         in_room: bool,
     },
+    /// Members of a mesh of real nodes in namespaces end or pause, again and again; the figures as a line of JSON
+    MeshTrials(MeshTrialsArgs),
     /// Draw the timeline and the charts of a run again
     Report {
         /// The run's folder
@@ -148,6 +151,33 @@ struct CampaignArgs {
     store: PathBuf,
 }
 
+#[derive(Args)]
+struct MeshTrialsArgs {
+    /// How members end
+    #[arg(long)]
+    ending: Ending,
+    /// Nodes, three of them voters
+    #[arg(long, default_value_t = 36)]
+    members: u8,
+    /// How often a member ends
+    #[arg(long, default_value_t = 50)]
+    trials: usize,
+    /// So many at the same moment
+    #[arg(long, default_value_t = 1)]
+    at_once: usize,
+    /// Threads that keep the processors busy meanwhile
+    #[arg(long, default_value_t = 0)]
+    busy_threads: usize,
+    /// Where the nodes' files are kept, which must not be there yet
+    #[arg(long)]
+    folder: PathBuf,
+    /// The binary under test [default: `riftmesh` beside this program]
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    in_room: bool,
+}
+
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -170,6 +200,7 @@ fn main() -> ExitCode {
             binary,
             in_room,
         } => mesh(&folder, binary, in_room),
+        Command::MeshTrials(args) => mesh_trials(args),
         Command::Report { folder } => report::read_history(&folder)
             .and_then(|history| report::draw(&folder, &history))
             .map(|()| Validity::Valid),
@@ -226,13 +257,35 @@ fn go(plan: &RunPlan, binary: &Path, store: &Path, in_room: bool) -> anyhow::Res
     Ok(print(&run(plan, binary, &store)?))
 }
 
-fn mesh(folder: &Path, named: Option<PathBuf>, in_room: bool) -> anyhow::Result<Validity> {
-    let (folder, binary) = (std::path::absolute(folder)?, binary(named)?);
+/// Enters the room of a mesh, with a new folder for its nodes.
+fn mesh_room(folder: &Path, in_room: bool) -> anyhow::Result<PathBuf> {
+    let folder = std::path::absolute(folder)?;
     if !in_room {
         match room::enter()? {}
     }
     room::furnish()?;
     std::fs::create_dir(&folder).with_context(|| format!("--folder {}", folder.display()))?;
+    Ok(folder)
+}
+
+fn mesh_trials(args: MeshTrialsArgs) -> anyhow::Result<Validity> {
+    let plan = TrialPlan {
+        members: args.members,
+        trials: args.trials,
+        at_once: args.at_once,
+        ending: args.ending,
+        busy_threads: args.busy_threads,
+    };
+    plan.check()?;
+    let binary = binary(args.binary)?;
+    let folder = mesh_room(&args.folder, args.in_room)?;
+    talk(&trials::run(&binary, &folder, plan)?);
+    Ok(Validity::Valid)
+}
+
+fn mesh(folder: &Path, named: Option<PathBuf>, in_room: bool) -> anyhow::Result<Validity> {
+    let binary = binary(named)?;
+    let folder = mesh_room(folder, in_room)?;
     Ok(match riftmesh_jepsen::mesh::run(&binary, &folder, &talk) {
         Ok(()) => Validity::Valid,
         Err(error) => {

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
 use crate::net::namespace::{self, Namespace};
@@ -89,6 +90,42 @@ impl Machine {
         kill_group(child.id())?;
         child.wait()?;
         Ok(())
+    }
+
+    /// Stops the node and its jobs where they are.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets them go on.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let child = self.child.as_ref().context("the node does not run")?;
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        Ok(kill_process_group(group.context("no process id")?, signal)?)
+    }
+
+    /// Starts a command of the binary here that goes on telling.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn listen(&self, arguments: &[&str]) -> anyhow::Result<Child> {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let child = self.namespace.within(|| command.spawn())?;
+        child.with_context(|| format!("cannot start {}", self.binary.display()))
     }
 
     /// Whether the node's process has not ended.

@@ -3,6 +3,8 @@
 //! at through the command line's `--json`, and through every frame on the wire.
 
 mod machine;
+mod sightings;
+pub mod trials;
 
 use std::net::Ipv4Addr;
 use std::path::Path;
