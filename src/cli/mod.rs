@@ -261,7 +261,8 @@ mod tests {
     /// The help of every command, so that no change of it goes unseen. `INSTA_UPDATE=always` writes it anew.
     #[test]
     fn the_help_of_every_command() {
-        let mut root = Cli::command();
+        // As wide everywhere: it is wrapped for the terminal at hand otherwise.
+        let mut root = Cli::command().term_width(100);
         root.build();
         insta::assert_snapshot!("help", root.render_long_help().to_string());
         for family in root.get_subcommands_mut() {
