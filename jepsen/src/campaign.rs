@@ -81,7 +81,7 @@ const KINDS: &[Kind] = &[
         "kill-leader,kill-follower,kill-worker,pause",
         false,
     ),
-    kind(3, 1, &[Queue], "pause-worker", false),
+    kind(3, 1, &[Queue], "pause-worker,drain,kill-leader", false),
     kind(
         5,
         0,
@@ -104,6 +104,8 @@ const KINDS: &[Kind] = &[
         true,
     ),
     kind(3, 0, &[Register, Lock, Repeat], "wipe", true),
+    kind(3, 0, &[Register, Lock, Repeat], "sync", false),
+    kind(3, 0, &[Register, Lock, Repeat], "clock", false),
 ];
 
 /// One run that is over.

@@ -1,5 +1,6 @@
 //! Real processes of the binary under test: start, kill, pause, wipe.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
@@ -11,6 +12,7 @@ use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::disk::NodeDisk;
+use crate::dress::Dress;
 use crate::net::namespace::Namespace;
 use crate::net::wire::Wire;
 use crate::reaper::{Reaper, kill_group};
@@ -62,6 +64,10 @@ pub struct Cluster {
     seed: u64,
     site: Site,
     children: Mutex<Vec<Option<Child>>>,
+    /// What each node is started in.
+    dresses: Mutex<Vec<Dress>>,
+    /// Voters whose disk was lost: they may not found a cluster once more.
+    wiped: Mutex<BTreeSet<usize>>,
 }
 
 impl Cluster {
@@ -83,12 +89,15 @@ impl Cluster {
             .with_context(|| format!("cannot start {}", binary.display()))?;
         ensure!(status.success(), "`cluster create` failed ({status})");
         let children = site.plans.iter().map(|_| None).collect();
+        let dresses = vec![Dress::Plain; site.plans.len()];
         Ok(Self {
             binary: binary.to_owned(),
             folder: folder.to_owned(),
             seed,
             site,
             children: Mutex::new(children),
+            dresses: Mutex::new(dresses),
+            wiped: Mutex::default(),
         })
     }
 
@@ -125,9 +134,10 @@ impl Cluster {
             .append(true)
             .open(&log_path)
             .with_context(|| format!("cannot write {}", log_path.display()))?;
-        let mut command = Command::new(&self.binary);
+        let dress = self.dress(number);
+        let mut command = dress.command(&self.binary);
         command
-            .args(self.arguments(plan))
+            .args(self.arguments(number))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -143,7 +153,9 @@ impl Cluster {
         Ok(())
     }
 
-    fn arguments(&self, plan: &NodePlan) -> Vec<String> {
+    fn arguments(&self, number: usize) -> Vec<String> {
+        let plan = &self.nodes()[number];
+        let is_wiped = lock(&self.wiped).contains(&number);
         let voters = self.nodes().iter().filter(|plan| plan.voter);
         let voters: Vec<_> = voters.map(|plan| plan.mesh.to_string()).collect();
         let path = |name: &str| self.folder.join(name).display().to_string();
@@ -159,7 +171,9 @@ impl Cluster {
         option("preset", "smoke".to_owned());
         if plan.voter {
             option("role", "voter".to_owned());
-            option("bootstrap-expect", voters.len().to_string());
+            if !is_wiped {
+                option("bootstrap-expect", voters.len().to_string());
+            }
             option("slots", "0".to_owned());
         } else {
             option("role", "worker".to_owned());
@@ -200,7 +214,35 @@ impl Cluster {
         }
     }
 
-    /// Takes everything from the data directory of a node that does not run.
+    /// What node `number` is started in from its next start on.
+    pub fn wear(&self, number: usize, dress: Dress) {
+        lock(&self.dresses)[number] = dress;
+    }
+
+    fn dress(&self, number: usize) -> Dress {
+        lock(&self.dresses)[number].clone()
+    }
+
+    /// The id of node `number`'s process, while it has one.
+    pub fn process(&self, number: usize) -> Option<u32> {
+        self.lock()[number].as_ref().map(Child::id)
+    }
+
+    /// Whether node `number` runs, and in what it was told to wear.
+    pub fn is_dressed(&self, number: usize) -> bool {
+        let dress = self.dress(number);
+        let id = self.process(number);
+        self.is_running(number) && id.is_some_and(|id| dress.is_worn(id))
+    }
+
+    /// Where files of the harness about node `number` may be.
+    pub fn beside(&self, number: usize, name: &str) -> PathBuf {
+        self.folder
+            .join(format!("{}.{name}", self.nodes()[number].name))
+    }
+
+    /// Takes everything from the data directory of a node that does not run. A voter is a stranger then, that has to be
+    /// let in again.
     ///
     /// # Errors
     /// It runs, or its files cannot be removed.
@@ -215,6 +257,7 @@ impl Cluster {
                 false => std::fs::remove_file(&path)?,
             }
         }
+        lock(&self.wiped).insert(number);
         Ok(())
     }
 
@@ -243,7 +286,7 @@ impl Cluster {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Option<Child>>> {
-        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.children)
     }
 
     fn signal(&self, number: usize, signal: Signal) -> anyhow::Result<()> {
@@ -253,6 +296,10 @@ impl Cluster {
         kill_process(pid.context("the process has no usable id")?, signal)?;
         Ok(())
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where a node's log is.

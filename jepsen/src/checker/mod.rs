@@ -1,6 +1,8 @@
 //! Judging a history. Each checker looks at one property and needs nothing but the history.
 
+mod chains;
 mod coverage;
+mod disks;
 mod games;
 mod leaders;
 mod locks;
@@ -29,6 +31,9 @@ pub fn judge(history: &History, faults: &[Fault], workloads: &[Workload]) -> Vec
         leaders::leaderless_gaps(history),
         replicas::agree_on_settings(history),
     ];
+    if faults.contains(&Fault::SyncError) {
+        findings.push(disks::failed_syncs_end_the_process(history));
+    }
     for workload in workloads {
         match workload {
             Workload::Queue => findings.extend([
@@ -36,6 +41,7 @@ pub fn judge(history: &History, faults: &[Fault], workloads: &[Workload]) -> Vec
                 promises::jobs_finish_once(history),
                 tokens::tokens_rise(history),
                 games::counted_once(history),
+                chains::parents_come_first(history),
                 replicas::agree_on_finished_jobs(history),
             ]),
             Workload::Register => findings.push(registers_are_linearizable(

@@ -87,6 +87,11 @@ impl Story {
         )
     }
 
+    fn chained(self, parent: i64, child: i64) -> Self {
+        let jobs = Edn::Vector(vec![Edn::Int(parent), Edn::Int(child)]);
+        self.ok("chain", Edn::map([("jobs", jobs)]))
+    }
+
     fn read(self, f: &str, node: &str, jobs: &[ObservedJob]) -> Self {
         let queue = ObservedQueue {
             linearizable: true,
@@ -132,6 +137,15 @@ fn job(id: i64, state: &str, token: i64) -> ObservedJob {
     }
 }
 
+/// The job 3, a match that waits for job 1.
+fn child(state: &str) -> ObservedJob {
+    ObservedJob {
+        kind: "evaluate".to_owned(),
+        games: 0,
+        ..job(3, state, 250)
+    }
+}
+
 /// A short run in which everything is as it should be.
 fn honest() -> Story {
     Story::default()
@@ -140,12 +154,13 @@ fn honest() -> Story {
         .fault(Fault::KillLeader)
         .probed("v1")
         .submitted("a", 1)
-        .read("jobs", "v1", &[job(1, "leased", 100)])
+        .chained(1, 3)
+        .read("jobs", "v1", &[child("waiting"), job(1, "leased", 100)])
         .led()
         .fault(Fault::KillLeader)
-        .read("final-jobs", "v1", &[job(1, "done", 200)])
+        .read("final-jobs", "v1", &[child("done"), job(1, "done", 200)])
         .games(8)
-        .read("final-jobs", "v2", &[job(1, "done", 200)])
+        .read("final-jobs", "v2", &[child("done"), job(1, "done", 200)])
         .probed("v1")
         .settings("v1", "a")
         .settings("v2", "a")
@@ -198,6 +213,46 @@ fn a_lost_job_is_found() {
     assert_eq!(validity_of(dead, "no acked job lost"), Validity::Invalid);
     let shared = honest().submitted("b", 1);
     assert_eq!(validity_of(shared, "no acked job lost"), Validity::Invalid);
+}
+
+/// A child that runs, or is done, before its parent is done.
+#[test]
+fn a_child_before_its_parent_is_found() {
+    for (above, below) in [("leased", "leased"), ("ready", "done"), ("dead", "ready")] {
+        let early = honest().read("jobs", "v1", &[child(below), job(1, above, 200)]);
+        let found = validity_of(early, "parents before children");
+        assert_eq!(found, Validity::Invalid, "{above} {below}");
+    }
+    let waits = honest().read("jobs", "v1", &[child("waiting"), job(1, "leased", 200)]);
+    let found = validity_of(waits, "parents before children");
+    assert_eq!(found, Validity::Valid);
+}
+
+/// A process that goes on after its disk failed.
+#[test]
+fn a_failed_sync_that_is_survived_is_found() {
+    let healed = |detail: &str| {
+        let value = Edn::map([
+            ("fault", Edn::keyword("sync-error")),
+            ("outcome", Edn::keyword("installed")),
+            ("detail", Edn::from(detail)),
+        ]);
+        let story = honest().event(Actor::Nemesis, Kind::Info, HEAL, value);
+        let findings = judge(&story.0, &[Fault::SyncError], &[]);
+        let about = "failed syncs end the process";
+        let finding = findings
+            .into_iter()
+            .find(|finding| finding.property == about);
+        finding.unwrap().validity
+    };
+    assert_eq!(
+        healed("its syncs fail, 3 of them; it ended"),
+        Validity::Valid
+    );
+    assert_eq!(
+        healed("its syncs fail, 3 of them; it went on"),
+        Validity::Invalid
+    );
 }
 
 #[test]

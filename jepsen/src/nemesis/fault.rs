@@ -49,8 +49,24 @@ pub enum Fault {
     Corrupt,
     /// Links are slow.
     Rate,
+    /// Longer packets than a limit vanish.
+    Mtu,
     /// A voter's disk is full.
     DiskFull,
+    /// A voter's syncs take long.
+    SlowSync,
+    /// A voter's syncs fail.
+    SyncError,
+    /// A voter is started again with monotonic and boot clocks of another base, and later again with the machine's.
+    ClockBase,
+    /// A voter is started again with clocks that run too fast or too slow.
+    ClockRate,
+    /// A voter's wall clock jumps.
+    ClockJump,
+    /// A voter's wall clock jumps to and fro.
+    ClockStrobe,
+    /// A worker is drained, with a second or so for what it holds, and works again later.
+    Drain,
     /// A voter loses its disk and is started again with an empty one.
     Wipe,
 }
@@ -179,10 +195,58 @@ pub const FAULTS: &[(Fault, &str, &str, &str)] = &[
     ),
     (Fault::Rate, "rate", "frames", "links pass 32 to 256 KiB/s"),
     (
+        Fault::Mtu,
+        "mtu",
+        "frames",
+        "packets longer than 1,240 to 1,400 bytes vanish",
+    ),
+    (
         Fault::DiskFull,
         "disk-full",
         "disk",
         "a voter's disk is full",
+    ),
+    (
+        Fault::SlowSync,
+        "slow-sync",
+        "sync",
+        "a voter's syncs take 50 to 600 ms; needs strace",
+    ),
+    (
+        Fault::SyncError,
+        "sync-error",
+        "sync",
+        "a voter's syncs fail; needs strace",
+    ),
+    (
+        Fault::ClockBase,
+        "clock-base",
+        "clock",
+        "a voter starts anew, its monotonic clock days ahead",
+    ),
+    (
+        Fault::ClockRate,
+        "clock-rate",
+        "clock",
+        "a voter's clocks run 5 to 30 % fast or slow; needs libfaketime",
+    ),
+    (
+        Fault::ClockJump,
+        "clock-jump",
+        "clock",
+        "a voter's wall clock jumps by up to two days; needs libfaketime",
+    ),
+    (
+        Fault::ClockStrobe,
+        "clock-strobe",
+        "clock",
+        "a voter's wall clock jumps to and fro; needs libfaketime",
+    ),
+    (
+        Fault::Drain,
+        "drain",
+        "roster",
+        "a worker is drained for a while",
     ),
     (
         Fault::Wipe,
@@ -233,6 +297,7 @@ impl Fault {
                 | Self::Reorder
                 | Self::Corrupt
                 | Self::Rate
+                | Self::Mtu
         )
     }
 }
@@ -256,7 +321,7 @@ mod tests {
             assert_eq!(fault.to_string(), *name);
         }
         assert_eq!(Fault::parse_list("all").unwrap().len(), FAULTS.len());
-        assert_eq!(Fault::parse_list("loss, frames").unwrap().len(), 6);
+        assert_eq!(Fault::parse_list("loss, frames").unwrap().len(), 7);
         let error = Fault::parse_list("kill-leader,quake").unwrap_err();
         assert!(error.to_string().starts_with("`quake` is no fault"));
     }

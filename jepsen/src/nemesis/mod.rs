@@ -1,7 +1,9 @@
 //! The one that breaks things. What it did, and whether that took, is part of the history.
 
+mod clocks;
 mod fault;
 mod network;
+mod replace;
 mod schedule;
 mod strike;
 
@@ -20,6 +22,9 @@ use strike::{Begun, Strike};
 /// Name of the event that ends a fault.
 pub const HEAL: &str = "heal";
 
+/// How the outcome of failed syncs ends when the process went on, which it may not.
+pub const SURVIVED: &str = "; it went on";
+
 /// What became of an ordered fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaultOutcome {
@@ -36,8 +41,6 @@ pub struct Nemesis<'a> {
     /// Finds the leader.
     scout: Process<'a>,
     schedule: Schedule,
-    /// A run may lose one disk: two of three are a majority's memory.
-    has_wiped: bool,
 }
 
 impl<'a> Nemesis<'a> {
@@ -53,7 +56,6 @@ impl<'a> Nemesis<'a> {
             recorder,
             scout,
             schedule,
-            has_wiped: false,
         }
     }
 
@@ -75,10 +77,6 @@ impl<'a> Nemesis<'a> {
     fn strike(&mut self, planned: Planned, pace: &Pace) -> anyhow::Result<()> {
         let name = planned.fault.to_string();
         self.record(Kind::Invoke, &name, Edn::Nil, None)?;
-        if planned.fault == Fault::Wipe && std::mem::replace(&mut self.has_wiped, true) {
-            let why = "one voter was wiped already".to_owned();
-            return self.record(Kind::Fail, &name, Edn::Nil, Some(why));
-        }
         let mut strike = Strike::new(&self.cluster, &self.scout, planned.seed);
         let active = match strike.begin(planned.fault)? {
             Begun::Skipped(why) => return self.record(Kind::Fail, &name, Edn::Nil, Some(why)),

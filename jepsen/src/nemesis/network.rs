@@ -201,6 +201,11 @@ fn frames(fault: Fault, rng: &mut StdRng) -> Result<Rule, String> {
             rate: Some(rng.random_range(32..256) << 10),
             ..whole
         },
+        Fault::Mtu => Rule {
+            // QUIC's own least is 1,200 bytes and the headers below it.
+            mtu: Some(rng.random_range(1_240..1_400)),
+            ..whole
+        },
         other => return Err(format!("{other} is no fault of the wire")),
     })
 }

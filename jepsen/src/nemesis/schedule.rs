@@ -58,6 +58,10 @@ impl Iterator for Schedule {
             // A session may be silent for its time to live of 30 s and a grace of 10 s.
             Fault::PauseWorker => 42_000..50_000,
             Fault::KillLeader | Fault::KillFollower | Fault::KillWorker => 500..4_000,
+            // The node has to start first.
+            Fault::ClockBase | Fault::ClockRate | Fault::ClockJump | Fault::ClockStrobe => {
+                8_000..16_000
+            }
             Fault::KillQuorum | Fault::KillAll => 200..3_000,
             _ => 4_000..10_000,
         };

@@ -5,16 +5,24 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
+use serde_json::json;
 
+use super::clocks::{WallClock, clock};
 use super::network::{self, Links};
-use super::{Fault, FaultOutcome};
+use super::replace::replace;
+use super::{Fault, FaultOutcome, SURVIVED};
 use crate::cluster::Cluster;
+use crate::dress::Dress;
 use crate::net::wire::Tally;
 use crate::pace::Pace;
+use crate::tamper::{self, SyncFate, Tampering};
 use crate::workload::Process;
 
 /// A starved node runs for the second of these out of both, as under a processor quota.
 const STARVED: (Duration, Duration) = (Duration::from_millis(90), Duration::from_millis(10));
+
+/// A drained worker is let in again within this time, or the run is void.
+const UNDRAIN_MAX: Duration = Duration::from_secs(60);
 
 /// How a fault began.
 pub enum Begun {
@@ -46,6 +54,14 @@ enum Undo {
     Flap(Tally, Links),
     /// Empty its disk.
     Free(usize),
+    /// Let it in again in place of the one that it was.
+    Replace(usize, String),
+    /// Let this worker, whose id this is, have work again.
+    Undrain(String),
+    /// Let its syncs be; whether they failed.
+    Untamper(usize, Tampering, bool),
+    /// Start it with the machine's clocks; what moves its wall clock while the fault is on.
+    Undress(usize, Option<WallClock>),
 }
 
 /// Does one fault.
@@ -81,6 +97,11 @@ impl<'a> Strike<'a> {
             }
             Fault::DiskFull => self.fill_disk(),
             Fault::Wipe => self.wipe(),
+            Fault::Drain => self.drain(),
+            Fault::SlowSync | Fault::SyncError => self.tamper(fault),
+            Fault::ClockBase | Fault::ClockRate | Fault::ClockJump | Fault::ClockStrobe => {
+                self.dress(fault)
+            }
             _ => self.break_wire(fault),
         }
     }
@@ -116,6 +137,7 @@ impl<'a> Strike<'a> {
                     }
                 }
             }
+            Undo::Undress(_, Some(wall)) => wall.drive(time, pace, &mut self.rng)?,
             _ => {
                 pace.wait(time);
             }
@@ -153,6 +175,34 @@ impl<'a> Strike<'a> {
             }
             Undo::Mend(before) | Undo::Flap(before, _) => Ok(self.mend(&before)),
             Undo::Free(number) => self.free_disk(number),
+            Undo::Replace(number, old) => {
+                let how = replace(self.cluster, self.scout, number, &old)?;
+                Ok(FaultOutcome::Installed(format!("{}; {how}", active.what)))
+            }
+            Undo::Undrain(id) => {
+                let order = json!({"undrain-node": id});
+                let done = Pace::default().wait_until(UNDRAIN_MAX, || self.scout.ordered(&order));
+                anyhow::ensure!(
+                    done,
+                    "nobody lets {id} work again; the jobs would wait for ever"
+                );
+                Ok(FaultOutcome::Installed(active.what))
+            }
+            Undo::Untamper(number, tampering, failed) => {
+                self.untamper(number, tampering, failed, &active.what)
+            }
+            Undo::Undress(number, _) => {
+                let worn = self.cluster.is_dressed(number);
+                if self.cluster.is_running(number) {
+                    self.cluster.kill(number)?;
+                }
+                self.cluster.wear(number, Dress::Plain);
+                self.cluster.start(number)?;
+                Ok(match worn {
+                    true => FaultOutcome::Installed(active.what),
+                    false => FaultOutcome::Indeterminate("the process ended meanwhile".to_owned()),
+                })
+            }
         }
     }
 
@@ -278,9 +328,99 @@ impl<'a> Strike<'a> {
         let Some(victim) = victims.first().copied() else {
             return Ok(Begun::Skipped("nobody to do it to".to_owned()));
         };
+        let Some(old) = self.scout.own_id(&self.cluster.nodes()[victim]) else {
+            return Ok(Begun::Skipped("it does not say who it is".to_owned()));
+        };
         self.cluster.kill(victim)?;
         self.cluster.wipe(victim)?;
-        Ok(self.active(&victims, "killed and wiped", Undo::Start(victims.clone())))
+        Ok(self.active(&victims, "killed and wiped", Undo::Replace(victim, old)))
+    }
+
+    fn drain(&mut self) -> anyhow::Result<Begun> {
+        let victims = self.one_of(&self.running(false));
+        let Some(victim) = victims.first().copied() else {
+            return Ok(Begun::Skipped("nobody to do it to".to_owned()));
+        };
+        let Some(id) = self.scout.own_id(&self.cluster.nodes()[victim]) else {
+            return Ok(Begun::Skipped("it does not say who it is".to_owned()));
+        };
+        let within = self.rng.random_range(0..2_000);
+        let order = json!({"drain-node": {"node": id, "within": within}});
+        if !self.scout.ordered(&order) {
+            // It may have been carried out all the same.
+            return Ok(self.active(&victims, "perhaps drained", Undo::Undrain(id)));
+        }
+        Ok(self.active(
+            &victims,
+            &format!("drained within {within} ms"),
+            Undo::Undrain(id),
+        ))
+    }
+
+    fn tamper(&mut self, fault: Fault) -> anyhow::Result<Begun> {
+        let victims = self.one_of(&self.running(true));
+        let Some(victim) = victims.first().copied() else {
+            return Ok(Begun::Skipped("nobody to do it to".to_owned()));
+        };
+        if !tamper::is_possible() {
+            return Ok(Begun::Skipped("strace is not installed".to_owned()));
+        }
+        let Some(id) = self.cluster.process(victim) else {
+            return Ok(Begun::Skipped("it has just ended".to_owned()));
+        };
+        let fails = fault == Fault::SyncError;
+        let (fate, what) = if fails {
+            (SyncFate::Fails, "its syncs fail".to_owned())
+        } else {
+            let late = Duration::from_millis(self.rng.random_range(50..600));
+            let what = format!("its syncs take {late:?} longer");
+            (SyncFate::Late(late), what)
+        };
+        let log = self.cluster.beside(victim, "strace");
+        let tampering = Tampering::begin(id, fate, &log)?;
+        Ok(self.active(&victims, &what, Undo::Untamper(victim, tampering, fails)))
+    }
+
+    fn untamper(
+        &self,
+        number: usize,
+        tampering: Tampering,
+        failed: bool,
+        what: &str,
+    ) -> anyhow::Result<FaultOutcome> {
+        let met = tampering.end()?;
+        let lives = self.cluster.is_running(number);
+        self.cluster.start(number)?;
+        if met == 0 {
+            let why = "no sync was met".to_owned();
+            return Ok(FaultOutcome::Indeterminate(why));
+        }
+        let after = match (failed, lives) {
+            (false, _) => "",
+            (true, false) => "; it ended",
+            (true, true) => SURVIVED,
+        };
+        Ok(FaultOutcome::Installed(format!(
+            "{what}, {met} of them{after}"
+        )))
+    }
+
+    /// Starts a voter again with another clock.
+    fn dress(&mut self, fault: Fault) -> anyhow::Result<Begun> {
+        let victims = self.one_of(&self.running(true));
+        let Some(victim) = victims.first().copied() else {
+            return Ok(Begun::Skipped("nobody to do it to".to_owned()));
+        };
+        let file = self.cluster.beside(victim, "clock");
+        let (dress, wall) = clock(fault, file, &mut self.rng)?;
+        if let Some(why) = dress.missing() {
+            return Ok(Begun::Skipped(why));
+        }
+        let what = format!("started again in {dress:?}");
+        self.cluster.kill(victim)?;
+        self.cluster.wear(victim, dress);
+        self.cluster.start(victim)?;
+        Ok(self.active(&victims, &what, Undo::Undress(victim, wall)))
     }
 
     fn active(&self, victims: &[usize], what: &str, undo: Undo) -> Begun {

@@ -8,6 +8,9 @@ use rand::rngs::StdRng;
 /// A longer queue behind a limited rate loses what comes next, as a router does.
 const BACKLOG_MAX: Duration = Duration::from_secs(1);
 
+/// Bytes of a frame before its packet.
+const HEADER_BYTES: usize = 14;
+
 /// A rule. The default passes everything on at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rule {
@@ -27,6 +30,8 @@ pub struct Rule {
     pub corrupt: u32,
     /// Bytes a second; none for no limit.
     pub rate: Option<u32>,
+    /// Bytes of the longest packet that passes, the link's own header not counted; longer ones vanish without a word.
+    pub mtu: Option<u16>,
 }
 
 /// What becomes of one frame.
@@ -34,6 +39,8 @@ pub struct Rule {
 pub enum Fate {
     /// Taken by a cut.
     Cut,
+    /// Longer than the link takes.
+    TooLong,
     /// Lost by chance, or behind a full queue.
     Lost,
     /// It arrives.
@@ -59,6 +66,12 @@ impl Rule {
         let mut chance = |per_mille: u32| per_mille > 0 && dice.random_range(0..1_000) < per_mille;
         if self.cut {
             return Fate::Cut;
+        }
+        if self
+            .mtu
+            .is_some_and(|mtu| length > usize::from(mtu) + HEADER_BYTES)
+        {
+            return Fate::TooLong;
         }
         if chance(self.loss) || *backlog > BACKLOG_MAX {
             return Fate::Lost;
@@ -118,6 +131,19 @@ mod tests {
                 .all(|fate| *fate == whole)
         );
         assert!(!Rule::default().is_broken());
+    }
+
+    /// Packets of the limit's length pass, longer ones do not.
+    #[test]
+    fn long_packets_vanish() {
+        let rule = Rule {
+            mtu: Some(1_300),
+            ..Rule::default()
+        };
+        let (mut dice, mut backlog) = (StdRng::seed_from_u64(1), Duration::ZERO);
+        let mut fate = |length| rule.decide(length, &mut backlog, &mut dice);
+        assert!(matches!(fate(1_300 + HEADER_BYTES), Fate::Passes { .. }));
+        assert_eq!(fate(1_301 + HEADER_BYTES), Fate::TooLong);
     }
 
     /// Each number of a rule shows in the share of frames it is for, and the same dice give the same fates.
@@ -190,7 +216,7 @@ mod tests {
         let fates = fates(rule, 20);
         let after = |fate: &Fate| match fate {
             Fate::Passes { after, .. } => Some(*after),
-            Fate::Cut | Fate::Lost => None,
+            Fate::Cut | Fate::TooLong | Fate::Lost => None,
         };
         assert_eq!(after(&fates[0]), Some(Duration::from_millis(100)));
         assert_eq!(after(&fates[9]), Some(Duration::from_secs(1)));

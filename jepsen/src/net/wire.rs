@@ -35,6 +35,8 @@ pub struct Tally {
     pub passed: u64,
     /// Taken by a cut.
     pub cut: u64,
+    /// Longer than the link takes.
+    pub too_long: u64,
     /// Lost by chance or behind a full queue.
     pub lost: u64,
     /// Came later than they could have.
@@ -53,6 +55,7 @@ impl Tally {
         Self {
             passed: self.passed - earlier.passed,
             cut: self.cut - earlier.cut,
+            too_long: self.too_long - earlier.too_long,
             lost: self.lost - earlier.lost,
             delayed: self.delayed - earlier.delayed,
             doubled: self.doubled - earlier.doubled,
@@ -63,7 +66,13 @@ impl Tally {
 
     /// Frames that a rule did something to.
     pub fn touched(&self) -> u64 {
-        self.cut + self.lost + self.delayed + self.doubled + self.reordered + self.corrupted
+        self.cut
+            + self.too_long
+            + self.lost
+            + self.delayed
+            + self.doubled
+            + self.reordered
+            + self.corrupted
     }
 }
 
@@ -72,6 +81,7 @@ impl std::fmt::Display for Tally {
         write!(f, "{} frames passed", self.passed)?;
         for (count, what) in [
             (self.cut, "cut"),
+            (self.too_long, "too long"),
             (self.lost, "lost"),
             (self.delayed, "delayed"),
             (self.doubled, "doubled"),
@@ -90,6 +100,7 @@ impl std::fmt::Display for Tally {
 struct Counters {
     passed: AtomicU64,
     cut: AtomicU64,
+    too_long: AtomicU64,
     lost: AtomicU64,
     delayed: AtomicU64,
     doubled: AtomicU64,
@@ -185,6 +196,7 @@ impl Wire {
         Tally {
             passed: read(&counters.passed),
             cut: read(&counters.cut),
+            too_long: read(&counters.too_long),
             lost: read(&counters.lost),
             delayed: read(&counters.delayed),
             doubled: read(&counters.doubled),
@@ -272,6 +284,10 @@ impl Shared {
         let (after, again, held_back, flip) = match fate {
             Fate::Cut => {
                 add(&self.counters.cut);
+                return;
+            }
+            Fate::TooLong => {
+                add(&self.counters.too_long);
                 return;
             }
             Fate::Lost => {

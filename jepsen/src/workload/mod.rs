@@ -1,5 +1,6 @@
 //! What the clients do. Every step goes into the history.
 
+mod chains;
 mod locks;
 mod probe;
 mod queue;
@@ -51,7 +52,7 @@ impl Workload {
     /// Operations that have to succeed under faults, or the run has tested nothing.
     pub fn operations(self) -> &'static [&'static str] {
         match self {
-            Self::Queue => &["submit", "jobs"],
+            Self::Queue => &["submit", "chain", "jobs"],
             Self::Register => &["read", "write", "cas"],
             Self::Lock => &["acquire", "count", "guarded", "release", "changes"],
             Self::Repeat => &["repeat", "changes"],
@@ -115,6 +116,7 @@ impl Clients {
                     work.push(|process, pace| process.submit_until(pace));
                     work.push(|process, pace| process.submit_until(pace));
                     work.push(|process, pace| process.read_until(pace));
+                    work.push(|process, pace| process.chain_until(pace));
                 }
                 Workload::Register => {
                     let one: Work = |process, pace| process.use_registers_until(pace);

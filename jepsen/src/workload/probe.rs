@@ -75,6 +75,31 @@ impl Process<'_> {
         self.voters().iter().find_map(says)
     }
 
+    /// The id that a node gives itself, if it answers.
+    pub fn own_id(&self, node: &NodePlan) -> Option<String> {
+        let answer = self.api.get(node, "/v1/leader").ok()?;
+        answer["node"].as_str().map(str::to_owned)
+    }
+
+    /// Gives an order at any voter that takes it; whether one said that it is done.
+    pub fn ordered(&self, order: &Value) -> bool {
+        let client = rand::random();
+        let done = |voter: &NodePlan| Self::order(&self.api, voter, client, order).is_ok();
+        self.voters().iter().any(done)
+    }
+
+    /// Gives an order about who votes; the answer says whether it is done.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn change_members(&self, node: &NodePlan, order: &Value) -> Result<Value, String> {
+        let request = json!({"order": order, "expected": null});
+        match self.api.post(node, "/v1/raft/members", &request) {
+            Ok(mut answer) => Ok(answer["answer"].take()),
+            Err(Trouble::Refused(why) | Trouble::Unknown(why)) => Err(why),
+        }
+    }
+
     fn ask_leader(&mut self, voter: &NodePlan) -> anyhow::Result<()> {
         self.operation(
             "leader",

@@ -17,8 +17,8 @@ pub const JOBS_LISTED: usize = 1_000;
 /// Games of a match: one pair, so that it is over soon.
 const MATCH_GAMES: i64 = 2;
 
-/// Keys of our matches begin with it.
-const KEY_PREFIX: &str = "jepsen";
+/// Keys of our jobs begin with it.
+pub(super) const KEY_PREFIX: &str = "jepsen";
 
 impl Process<'_> {
     /// Enters matches until the phase ends.
@@ -159,6 +159,11 @@ fn is_ours(job: &ObservedJob) -> bool {
 
 /// The jobs in the answer to a submission.
 fn job_numbers(answer: &Value) -> Option<Vec<i64>> {
+    numbers(&answer["answer"])
+}
+
+/// The numbers in a list of ids of jobs.
+pub(super) fn numbers(ids: &Value) -> Option<Vec<i64>> {
     let number = |id: &Value| id.as_str()?.strip_prefix('j')?.parse().ok();
-    answer["answer"].as_array()?.iter().map(number).collect()
+    ids.as_array()?.iter().map(number).collect()
 }
