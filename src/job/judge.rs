@@ -187,8 +187,7 @@ mod tests {
         told
     }
 
-    /// A match against untrained networks goes on with another one after each round, counts all rounds, and is the same
-    /// whenever it is played.
+    /// A match against untrained networks counts all its rounds, and is the same whenever it is played.
     #[test]
     fn rounds_add_up() {
         let short = scores(10);
