@@ -4,14 +4,12 @@
 //! voter counts as lost only when the mesh says that it is gone *and* the leader has not heard from it for a while; it
 //! is replaced in one joint change, whose quorum needs neither the lost voter nor the new one.
 
-use std::collections::BTreeMap;
-
-use riftmesh_base::{Millis, NodeId, Term};
+use riftmesh_base::{Millis, NodeId};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::members::MemberOrder;
-use crate::standing::{answers, caught_up};
+use crate::standing::{Spells, answers, caught_up};
 use crate::status::{MemberStatus, RaftRole, RaftStatus};
 
 /// A lost voter that cannot be replaced leaves only groups larger than this.
@@ -67,34 +65,16 @@ pub enum AutopilotStep {
 
 /// For how long the leader has not heard from each member, as far as it has watched.
 #[derive(Debug, Default)]
-pub struct Silences {
-    term: Term,
-    since: BTreeMap<NodeId, Instant>,
-}
+pub struct Silences(Spells);
 
 impl Silences {
-    /// Notes who answers. A new term begins anew: time without a leader does not count, nor does what another one saw.
+    /// Notes who does not answer.
     pub fn note(&mut self, status: &RaftStatus, now: Instant) {
-        if status.role != RaftRole::Leader || status.term != self.term {
-            self.since.clear();
-            self.term = status.term;
-        }
-        if status.role != RaftRole::Leader {
-            return;
-        }
-        let silent = |node: &NodeId| {
-            let mut members = status.members.iter();
-            members.any(|member| member.node == *node && !answers(member))
-        };
-        self.since.retain(|node, _| silent(node));
-        for member in status.members.iter().filter(|member| !answers(member)) {
-            self.since.entry(member.node).or_insert(now);
-        }
+        self.0.note(status, now, |member| !answers(member));
     }
 
     fn of(&self, node: NodeId, now: Instant) -> Option<Millis> {
-        let since = self.since.get(&node)?;
-        Some(now.saturating_duration_since(*since).into())
+        self.0.of(node, now)
     }
 }
 

@@ -45,16 +45,17 @@ pub(crate) enum Then {
     Wait,
 }
 
-/// Since when each learner has been close behind, as this leader saw it.
+/// Since when something has been true of each member, as this leader saw it.
 #[derive(Debug, Default)]
-pub(crate) struct Steadiness {
+pub(crate) struct Spells {
     term: Term,
     since: BTreeMap<NodeId, Instant>,
 }
 
-impl Steadiness {
-    /// Notes how the learners do. A new term starts everybody anew: what another leader saw is not known here.
-    pub fn note(&mut self, status: &RaftStatus, now: Instant) {
+impl Spells {
+    /// Notes of whom it is true now. A new term starts everybody anew: time without a leader does not count, and what
+    /// another leader saw is not known here.
+    pub fn note(&mut self, status: &RaftStatus, now: Instant, holds: fn(&MemberStatus) -> bool) {
         if status.role != RaftRole::Leader || status.term != self.term {
             self.since.clear();
             self.term = status.term;
@@ -62,21 +63,34 @@ impl Steadiness {
         if status.role != RaftRole::Leader {
             return;
         }
-        let close: Vec<NodeId> = status
-            .members
-            .iter()
-            .filter(|member| !member.voter && caught_up(member))
-            .map(|member| member.node)
-            .collect();
-        self.since.retain(|node, _| close.contains(node));
-        for node in close {
+        let members = status.members.iter().filter(|member| holds(member));
+        let nodes: Vec<NodeId> = members.map(|member| member.node).collect();
+        self.since.retain(|node, _| nodes.contains(node));
+        for node in nodes {
             self.since.entry(node).or_insert(now);
         }
     }
 
-    fn of(&self, node: NodeId, now: Instant) -> Option<Millis> {
+    /// For how long it has been true of `node`.
+    pub fn of(&self, node: NodeId, now: Instant) -> Option<Millis> {
         let since = self.since.get(&node)?;
         Some(now.saturating_duration_since(*since).into())
+    }
+}
+
+/// Since when each learner has been close behind.
+#[derive(Debug, Default)]
+pub(crate) struct Steadiness(Spells);
+
+impl Steadiness {
+    /// Notes how the learners do.
+    pub fn note(&mut self, status: &RaftStatus, now: Instant) {
+        let close = |member: &MemberStatus| !member.voter && caught_up(member);
+        self.0.note(status, now, close);
+    }
+
+    fn of(&self, node: NodeId, now: Instant) -> Option<Millis> {
+        self.0.of(node, now)
     }
 }
 
