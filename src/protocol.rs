@@ -78,6 +78,11 @@ pub enum Request {
         /// The hash of its certificate.
         authority: BlobHash,
     },
+    /// Which of these blobs the cluster has a use for.
+    Named {
+        /// At most [`LOCATE_BLOBS_MAX`].
+        blobs: Vec<BlobHash>,
+    },
 }
 
 /// Whom nodes are to trust, and by whom to be certified.
@@ -127,7 +132,7 @@ impl<'de> Deserialize<'de> for SecretText {
 
 /// Longest wait of one [`Request::WaitWork`].
 pub const WORK_WAIT_MAX: Millis = Millis(2_000);
-/// Blobs asked for in one [`Request::Locate`].
+/// Blobs asked for in one [`Request::Locate`] or [`Request::Named`].
 pub const LOCATE_BLOBS_MAX: usize = 1_024;
 
 /// The answer to a [`Request`].
@@ -226,6 +231,13 @@ pub enum Response {
     AuthorityKey {
         /// Key and certificate, as `ClusterAuthority::to_pem` writes them.
         key: SecretText,
+    },
+    /// The answer to [`Request::Named`].
+    Named {
+        /// Those that something names.
+        blobs: Vec<BlobHash>,
+        /// How long to keep the others.
+        keep: Millis,
     },
 }
 

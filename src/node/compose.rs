@@ -31,6 +31,7 @@ use super::mesh_desk::MeshDesk;
 use super::mesh_log::MeshLog;
 use super::metrics::MetricsDesk;
 use super::relay::Relay;
+use super::sweep::Sweeper;
 use super::trust::{self, AuthorityRing, CertificateKeeper, Issuer, follow_asked, follow_voters};
 use crate::agent::{AgentConfig, WorkerAgent};
 use crate::blobs::BlobAccess;
@@ -85,7 +86,7 @@ pub async fn start(
         .context("--listen")?;
     let link: SharedLink = Arc::clone(&quic) as SharedLink;
     let store = Arc::new(BlobStore::open(&data.blobs())?);
-    let blobs = Arc::new(BlobAccess::new(store, Arc::clone(&link), node));
+    let blobs = Arc::new(BlobAccess::new(Arc::clone(&store), Arc::clone(&link), node));
     let listener = work.spawn(http::bind(config.http)).await??;
     let (failed, failures) = watch::channel(None);
     let membership = start_membership(&config, &data, &link)?;
@@ -154,6 +155,15 @@ pub async fn start(
         telling.await.inspect_err(|error| {
             tracing::error!("others hear no more of this node's load: {error:#}")
         })
+    }));
+    let sweeper = Sweeper {
+        store,
+        client: clients.make(),
+    };
+    let sweeping = sweeper.run(parts.stopping.clone());
+    tasks.push(work.spawn(async move {
+        sweeping.await;
+        Ok(())
     }));
     tasks.extend(parts.agent(clients)?);
     let failed = parts.failed.clone();

@@ -25,6 +25,7 @@ mod metrics;
 mod progress;
 mod relay;
 mod replicate;
+mod sweep;
 mod trust;
 pub mod voter;
 mod voter_parts;

@@ -18,10 +18,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::Answers;
 use super::mesh::SharedMesh;
+use super::sweep;
 use super::trust::{Issuer, news, permit};
 use crate::chores::sessions::SessionWatch;
 use crate::client::{Caller, LocalService};
-use crate::protocol::{Holder, Located, Request, Response, WORK_WAIT_MAX};
+use crate::protocol::{Holder, LOCATE_BLOBS_MAX, Located, Request, Response, WORK_WAIT_MAX};
 
 /// A command waits this long for its commit; the client repeats it after that.
 const PROPOSE_MAX: Duration = Duration::from_secs(2);
@@ -269,6 +270,23 @@ impl VoterService {
         }
     }
 
+    async fn named(&self, blobs: &[BlobHash]) -> Response {
+        // An answer of yesterday's state would have what was registered since removed.
+        if self.raft.linearizable(READ_MAX).await.is_err() {
+            return self.not_leader();
+        }
+        let (keep, named) = self
+            .raft
+            .read(|_, state| (sweep::keep_unnamed(state), state.named(blobs)));
+        match keep {
+            Ok(keep) => Response::Named {
+                blobs: named.into_iter().collect(),
+                keep,
+            },
+            Err(reason) => Response::Invalid { reason },
+        }
+    }
+
     fn locate(&self, configuration: &ConfigurationName, blobs: &[BlobHash]) -> Response {
         let found: Vec<_> = self.raft.read(|_, state| {
             let one = |blob: &BlobHash| {
@@ -308,6 +326,15 @@ impl LocalService for VoterService {
             if let Err(reason) = self.check(caller, &request) {
                 return Response::Invalid { reason };
             }
+            if let Request::Locate { blobs, .. } | Request::Named { blobs } = &request
+                && blobs.len() > LOCATE_BLOBS_MAX
+            {
+                let reason = format!(
+                    "{} blobs at once: {LOCATE_BLOBS_MAX} are allowed",
+                    blobs.len()
+                );
+                return Response::Invalid { reason };
+            }
             match request {
                 Request::Propose(command) => self.propose(command).await,
                 Request::KeepAlive { session, held } => self.keep_alive(session, held).await,
@@ -315,6 +342,7 @@ impl LocalService for VoterService {
                     self.wait_work(&kinds, slots, cuda).await
                 }
                 Request::Champion { configuration } => self.champion(&configuration).await,
+                Request::Named { blobs } => self.named(&blobs).await,
                 Request::Locate {
                     configuration,
                     blobs,

@@ -118,6 +118,11 @@ impl ArchiveBatch {
         Ok(batch)
     }
 
+    /// With what the bytes of every batch, and of nothing else that is stored by its hash, begin.
+    pub const fn begins() -> &'static [u8] {
+        &MAGIC
+    }
+
     /// The link before this one; none behind the first.
     pub fn before(&self) -> Option<ArchiveLink> {
         Some(ArchiveLink {

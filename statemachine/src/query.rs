@@ -532,6 +532,26 @@ impl State {
         holders
     }
 
+    /// Which of `blobs` something names: a listed segment, a model by its weights or its manifest, or a job that goes on
+    /// from it. What the archive names is not looked at; see [`ArchiveBatch::begins`](crate::archive::ArchiveBatch::begins).
+    pub fn named(&self, blobs: &[BlobHash]) -> BTreeSet<BlobHash> {
+        let mut named: BTreeSet<_> = blobs.iter().copied().collect();
+        let models = self.configurations.values();
+        let models = models.flat_map(|known| known.registry.models());
+        let manifests: BTreeSet<_> = models.map(|model| model.record.manifest).collect();
+        let checkpoints = self.holds.checkpoints().values();
+        let checkpoints: BTreeSet<_> = checkpoints.map(|known| known.blob).collect();
+        named.retain(|blob| {
+            let of_configuration = |known: &Configuration| {
+                known.ledger.holders(*blob).is_some() || known.registry.get(*blob).is_some()
+            };
+            manifests.contains(blob)
+                || checkpoints.contains(blob)
+                || self.configurations.values().any(of_configuration)
+        });
+        named
+    }
+
     /// All games of a configuration, per pair of players.
     pub fn pairs(&self, name: &ConfigurationName) -> Vec<PairView> {
         let known = self.configurations.get(name).into_iter();

@@ -24,7 +24,7 @@
 //! recertify n5 key=cc wall=9s | distrust n5 wall=9s WORDS
 //! authority 1 2 wall=9s | adopt n5 2 trusting | advance trusting wall=9s | force renewing wall=9s | abort
 //! show jobs | show nodes | show ledger CONFIG | show models CONFIG | show ratings CONFIG | show lineage CONFIG bb
-//! show locks | show settings | show tenants | show trust
+//! show locks | show settings | show tenants | show trust | show named bb
 //! ```
 
 use riftmesh_base::{BlobHash, ConfigurationName, LogIndex, Millis};
@@ -153,6 +153,15 @@ impl Script {
             "settings" => self.show_settings(),
             "tenants" => self.show_tenants(),
             "trust" => trust::show(&self.state),
+            "named" => {
+                let blob = words.hash()?;
+                let is = if self.state.named(&[blob]).is_empty() {
+                    "nothing names"
+                } else {
+                    "named:"
+                };
+                vec![format!("{is} {}", blob.short())]
+            }
             other => return Err(format!("cannot show `{other}`")),
         };
         words.end()?;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use riftmesh_base::BlobHash;
 use riftmesh_base::limits::BLOB_BYTES_MAX;
+use riftmesh_base::{BlobHash, Millis};
 
 use crate::disk::{DiskFile, FileSystem, HostDisk};
 use crate::durable;
@@ -94,6 +94,7 @@ impl BlobStore {
             return self.put_reader(bytes).map(|(hash, _)| hash);
         }
         self.check_running()?;
+        self.touch(&hash)?;
         // Whoever put it may have been stopped between giving it its name and syncing that.
         let shard = self.root.join(&hash.to_string()[..2]);
         self.synced(durable::sync_directory(&*self.disk, &shard))?;
@@ -176,6 +177,39 @@ impl BlobStore {
         }
         blobs.sort_unstable();
         Ok(blobs)
+    }
+
+    /// Whether the blob begins with these bytes.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`]; a blob that is not here is one too.
+    pub fn begins_with(&self, hash: &BlobHash, expected: &[u8]) -> Result<bool, StorageError> {
+        let path = self.path(hash);
+        let mut found = vec![0; expected.len()];
+        let file = self.disk.open(&path, true);
+        let read = file.and_then(|file| file.fill_at(&mut found, 0));
+        let read = read.map_err(|e| StorageError::io("read", &path, &e))?;
+        Ok(&found[..read] == expected)
+    }
+
+    /// When the blob was last put or touched, on the wall clock.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`]; a blob that is not here is one too.
+    pub fn last_use(&self, hash: &BlobHash) -> Result<Millis, StorageError> {
+        let path = self.path(hash);
+        let modified = self.disk.modified(&path);
+        modified.map_err(|e| StorageError::io("inspect", &path, &e))
+    }
+
+    /// Notes that the blob is of use now.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`]; a blob that is not here is one too.
+    pub fn touch(&self, hash: &BlobHash) -> Result<(), StorageError> {
+        let path = self.path(hash);
+        let touched = self.disk.touch(&path);
+        touched.map_err(|e| StorageError::io("touch", &path, &e))
     }
 
     /// Removes a blob; one that is not here is no error.

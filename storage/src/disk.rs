@@ -5,6 +5,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use riftmesh_base::Millis;
+use riftmesh_base::time::wall_clock;
 
 /// A file system. Nothing is durable before it is synced: content by [`DiskFile::sync`], names by
 /// [`FileSystem::sync_directory`].
@@ -27,6 +31,10 @@ pub trait FileSystem: Debug + Send + Sync + 'static {
     fn is_file(&self, path: &Path) -> bool;
     /// Makes the names in a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// When the file was last written or touched, on the wall clock.
+    fn modified(&self, path: &Path) -> io::Result<Millis>;
+    /// Dates the file as if it had been written now. A crash may undo that.
+    fn touch(&self, path: &Path) -> io::Result<()>;
 }
 
 /// An open file, usable from many threads. It stays readable when its name is removed.
@@ -131,6 +139,19 @@ impl FileSystem for HostDisk {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn modified(&self, path: &Path) -> io::Result<Millis> {
+        let modified = fs::metadata(path)?.modified()?;
+        // Before 1970 is as long ago as can be.
+        Ok(modified
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .into())
+    }
+
+    fn touch(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.set_modified(UNIX_EPOCH + wall_clock().duration())
     }
 }
 

@@ -1,7 +1,12 @@
 //! Jobs that people enter: with terms of their own, giving way to each other, and found again when they are over.
 
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::UNIX_EPOCH;
 
+use riftmesh_base::BlobHash;
 use serde_json::Value;
 
 use crate::join::Mesh;
@@ -50,13 +55,36 @@ fn submit<'a>(terms: &[&'a str]) -> Vec<&'a str> {
     [&words, terms].concat()
 }
 
+/// The files of the worker's blobs.
+fn blobs(mesh: &Mesh) -> BTreeSet<PathBuf> {
+    let files = |dir: PathBuf| {
+        std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+    };
+    let shards = files(mesh.worker.dir.join("data/blobs"));
+    shards.flat_map(files).collect()
+}
+
+/// Puts a blob beside the worker's, long ago.
+fn plant(mesh: &Mesh, bytes: &[u8]) -> PathBuf {
+    let name = BlobHash::of(bytes).to_string();
+    let shard = mesh.worker.dir.join("data/blobs").join(&name[..2]);
+    let path = shard.join(name);
+    std::fs::write(&path, bytes).unwrap();
+    let file = File::open(&path).unwrap();
+    file.set_modified(UNIX_EPOCH).unwrap();
+    path
+}
+
 /// The only slot is taken by a long job when an urgent one comes. The long one saves what it has and gives way, the urgent
-/// one is done, and the long one goes on from where it was. Ended, both are in the history.
+/// one is done, and the long one goes on from where it was. Ended, both are in the history, and what was saved leaves the disk.
 #[test]
 fn a_running_job_gives_way_and_goes_on() {
     let mut mesh = Mesh::start();
     let seeds = mesh.seeds.clone();
     let token = mesh.token(&["--expires", "1h"]);
+    order(&mesh, &["config", "set", "blobs.keep-unnamed", "3s"]);
     mesh.worker
         .start(&seeds, &["--join", token.as_str(), "--slots", "1"]);
     let long = submit(&["--payload", SELFPLAY, "--priority", "200", "--gives-way"]);
@@ -100,9 +128,23 @@ fn a_running_job_gives_way_and_goes_on() {
     assert!(done >= saved, "{done} of at least {saved}");
     assert_eq!(job(&mesh, &long)["failures"], 0);
 
+    let saves = blobs(&mesh);
+    assert!(!saves.is_empty(), "what it saved is a blob");
+    let stray = plant(&mesh, b"nothing names this");
+    mesh.wait("what nothing names is gone", || {
+        (!stray.exists()).then_some(())
+    });
+    assert!(
+        saves.is_subset(&blobs(&mesh)),
+        "a save stays while its job may need it"
+    );
+
     order(&mesh, &["job", "cancel", &long]);
     mesh.wait("it is over", || {
         (state(&mesh, &long) == "cancelled").then_some(())
+    });
+    mesh.wait("its save is of no use any more and goes", || {
+        saves.is_disjoint(&blobs(&mesh)).then_some(())
     });
     let one = order(&mesh, &["job", "history", &urgent]);
     assert!(one.contains("done"), "{one}");

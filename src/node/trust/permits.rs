@@ -31,6 +31,7 @@ pub fn permit(
         Request::WaitWork { .. }
         | Request::Champion { .. }
         | Request::Locate { .. }
+        | Request::Named { .. }
         | Request::Query(_)
         | Request::Introduce
         | Request::Level

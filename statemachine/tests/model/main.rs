@@ -15,7 +15,7 @@ mod rotation;
 mod services;
 mod trust;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use proptest::prelude::*;
@@ -209,7 +209,10 @@ fn compare_services(state: &State, services: &Services) {
 fn compare_models(state: &State, reference: &Reference, name: &ConfigurationName) {
     assert_eq!(state.champion(name), reference.champion());
     for model in &reference.models {
-        let word = match state.model(name, model.hash).unwrap().state {
+        let entry = state.model(name, model.hash).unwrap();
+        let blobs = [model.hash, entry.record.manifest];
+        assert_eq!(state.named(&blobs), BTreeSet::from(blobs), "{}", model.hash);
+        let word = match entry.state {
             ModelState::Candidate => "candidate",
             ModelState::Promoted => "promoted",
             ModelState::Rejected { .. } => "rejected",
