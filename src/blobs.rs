@@ -76,6 +76,15 @@ impl BlobAccess {
         Ok(tokio::task::spawn_blocking(move || store.put(&bytes)).await??)
     }
 
+    /// Takes a blob that nothing names any more off this disk at once. One that stays is swept up later.
+    pub async fn discard(&self, hash: BlobHash) {
+        let store = Arc::clone(&self.store);
+        let removed = tokio::task::spawn_blocking(move || store.remove(&hash)).await;
+        if !matches!(removed, Ok(Ok(()))) {
+            tracing::warn!(hash = hash.short(), ?removed, "a blob could not be removed");
+        }
+    }
+
     /// The bytes of a blob, or why they are not to be had from this disk.
     ///
     /// # Errors

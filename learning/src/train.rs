@@ -166,6 +166,49 @@ struct Data {
     gate: DataGate,
 }
 
+/// What whoever follows a run wants before its next step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrainWish {
+    /// The step.
+    GoOn,
+    /// To be given the run as it is, and then the step.
+    Save,
+    /// No more steps.
+    Stop,
+}
+
+/// Who follows a run, and may interrupt it between two steps.
+pub trait TrainFollower {
+    /// Hears how far the run is, every so many steps.
+    fn progress(&mut self, progress: TrainProgress);
+    /// Is asked before every step.
+    fn wish(&mut self) -> TrainWish;
+    /// Takes the run as it is, from which another run of the same job can go on.
+    fn save(&mut self, pause: TrainPause);
+}
+
+/// Hears of progress, and may stop the run.
+struct Listener<'a> {
+    progress: &'a mut dyn FnMut(TrainProgress),
+    stop: &'a AtomicBool,
+}
+
+impl TrainFollower for Listener<'_> {
+    fn progress(&mut self, progress: TrainProgress) {
+        (self.progress)(progress);
+    }
+
+    fn wish(&mut self) -> TrainWish {
+        match self.stop.load(Ordering::Relaxed) {
+            true => TrainWish::Stop,
+            false => TrainWish::GoOn,
+        }
+    }
+
+    /// Never wished for.
+    fn save(&mut self, _pause: TrainPause) {}
+}
+
 /// Trains until the row budget or the step budget is used, the validation loss stops falling, or `stop` is set.
 ///
 /// # Errors
@@ -176,11 +219,11 @@ pub fn train(
     progress: &mut dyn FnMut(TrainProgress),
     stop: &AtomicBool,
 ) -> Result<TrainOutcome, TrainError> {
-    train_on(job, None, backend, progress, stop)
+    train_on(job, None, backend, &mut Listener { progress, stop })
 }
 
-/// Like [`train`], from where an earlier run of the same job stopped. On the CPU the outcome is that of a run that was
-/// never stopped.
+/// Like [`train`], from where an earlier run of the same job stopped if one did, under the eyes of `follower`. On the CPU the
+/// outcome is that of a run that was never interrupted.
 ///
 /// # Errors
 /// [`TrainError`]; nothing is written anywhere in any case.
@@ -188,8 +231,7 @@ pub fn train_on(
     job: &TrainJob,
     pause: Option<TrainPause>,
     backend: Backend,
-    progress: &mut dyn FnMut(TrainProgress),
-    stop: &AtomicBool,
+    follower: &mut dyn TrainFollower,
 ) -> Result<TrainOutcome, TrainError> {
     if let Some(parent) = &job.parent {
         check_fits(parent, job.configuration)?;
@@ -201,7 +243,7 @@ pub fn train_on(
         run.go_on(pause, data.range)?;
     }
     tracing::info!(%backend, engine = run.engine.name(), steps, from = run.taken(), "training starts");
-    let stopped = run.steps(steps, progress, stop)?;
+    let stopped = run.steps(steps, data.range, follower)?;
     let training = match mean(&run.recent) {
         Some(recent) if stopped => recent,
         _ => run.last,
@@ -413,20 +455,22 @@ impl<'a> Run<'a> {
     fn steps(
         &mut self,
         steps: u64,
-        progress: &mut dyn FnMut(TrainProgress),
-        stop: &AtomicBool,
+        data: DataRange,
+        follower: &mut dyn TrainFollower,
     ) -> Result<bool, TrainError> {
         const REPORT_EVERY: u64 = 20;
         for step in self.taken() + 1..=steps {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(true);
+            match follower.wish() {
+                TrainWish::GoOn => {}
+                TrainWish::Save => follower.save(self.pause(data)),
+                TrainWish::Stop => return Ok(true),
             }
             let losses = self.step()?;
             self.recent.push(losses);
             if step % REPORT_EVERY == 0 || step == steps {
                 self.last = mean(&self.recent).unwrap_or(self.last);
                 self.recent.clear();
-                progress(TrainProgress {
+                follower.progress(TrainProgress {
                     steps: step,
                     steps_planned: steps,
                     losses: self.last,

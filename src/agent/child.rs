@@ -145,7 +145,9 @@ impl JobChild {
             Heard::Line(ChildLine::Done { made }) => ChildEnd::Done(made),
             Heard::Line(ChildLine::Stopped { saved }) => ChildEnd::Stopped(saved),
             Heard::Line(ChildLine::Failed { error, retry }) => ChildEnd::Failed { error, retry },
-            Heard::Line(ChildLine::Progress { .. }) | Heard::Closed => return self.ended().await,
+            Heard::Line(ChildLine::Progress { .. } | ChildLine::Saved { .. }) | Heard::Closed => {
+                return self.ended().await;
+            }
             Heard::Nonsense(end) => return end,
         };
         self.finished(end).await

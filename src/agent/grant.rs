@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use riftmesh_base::{BlobHash, NodeId};
+use riftmesh_base::{BlobHash, Millis, NodeId};
 use riftmesh_learning::segment::Segment;
 use riftmesh_statemachine::bounds::YIELD_GRACE;
 use riftmesh_statemachine::command::{Body, Loss};
@@ -26,6 +26,8 @@ use crate::protocol::{Request, Response};
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// Said even if there is none: the answer tells that the job is to give way.
 const PROGRESS_SAID_AGAIN: Duration = Duration::from_secs(10);
+/// How much of a training run is lost with its process at most.
+const SAVE_EVERY: Millis = Millis::from_secs(120);
 /// How long a child has to write down how far it is. The rest of the grace is for getting that into the log.
 const SAVE_MAX: Duration = Duration::from_secs(YIELD_GRACE.0 / 1_000 * 3 / 4);
 
@@ -145,11 +147,14 @@ impl GrantRunner {
         // Far away until the child is asked.
         let save = sleep_until(Instant::now() + Duration::from_secs(u64::from(u32::MAX)));
         tokio::pin!(save);
-        let mut asked = false;
+        let (mut asked, mut passed_on) = (false, None);
         loop {
             tokio::select! {
                 heard = child.hear() => match heard {
                     Heard::Line(ChildLine::Progress { done: now, total }) => done = (now, total),
+                    Heard::Line(ChildLine::Saved { saved }) => {
+                        self.pass_on(grant, saved, &mut passed_on).await;
+                    }
                     heard => return Some(child.end(heard).await),
                 },
                 _ = rounds.tick() => {
@@ -219,6 +224,7 @@ impl GrantRunner {
             out: scratch.to_owned(),
             optimizers: self.optimizers.clone(),
             device: self.device.clone(),
+            save_every: Some(SAVE_EVERY),
         })
     }
 
@@ -253,7 +259,28 @@ impl GrantRunner {
         Ok(model)
     }
 
-    /// Puts what a stopped child wrote into the blob store.
+    /// Names what a child wrote as the place to go on from. What was named `before` is of no use then.
+    async fn pass_on(&self, grant: &Grant, saved: Saved, before: &mut Option<BlobHash>) {
+        let checkpoint = match self.keep(saved).await {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => {
+                tracing::warn!(job = %grant.job, %error, "a checkpoint could not be kept");
+                return;
+            }
+        };
+        let blob = checkpoint.blob;
+        let useless = match self.tell_checkpoint(grant, checkpoint).await {
+            Ok(_) => before.replace(blob).filter(|before| *before != blob),
+            Err(CallFailure::Refused(_)) => Some(blob),
+            // It may be named by now.
+            Err(_) => None,
+        };
+        if let Some(useless) = useless {
+            self.blobs.discard(useless).await;
+        }
+    }
+
+    /// Puts what a child wrote into the blob store.
     async fn keep(&self, saved: Saved) -> anyhow::Result<JobCheckpoint> {
         let (blob, bytes) = self.blobs.keep(saved.file).await?;
         Ok(JobCheckpoint {
@@ -357,7 +384,7 @@ impl GrantRunner {
     async fn tell(&self, grant: &Grant, end: GrantEnd) {
         let (job, token) = (grant.job, grant.token);
         if let GrantEnd::GaveWay(Some(checkpoint)) = &end {
-            self.tell_checkpoint(grant, checkpoint.clone()).await;
+            drop(self.tell_checkpoint(grant, checkpoint.clone()).await);
         }
         let patience = if matches!(end, GrantEnd::Stopped) {
             deadlines::KEEPALIVE
@@ -408,16 +435,22 @@ impl GrantRunner {
 
     /// Names the place from which the next grant goes on. If that does not get through, the job begins anew, or where it
     /// began this time.
-    async fn tell_checkpoint(&self, grant: &Grant, checkpoint: JobCheckpoint) {
+    async fn tell_checkpoint(
+        &self,
+        grant: &Grant,
+        checkpoint: JobCheckpoint,
+    ) -> Result<Reply, CallFailure> {
         let (job, token) = (grant.job, grant.token);
         let body = Body::Hold(HoldVerb::Checkpoint {
             job,
             token,
             checkpoint,
         });
-        if let Err(error) = self.client.propose(body, deadlines::COMMAND).await {
+        let told = self.client.propose(body, deadlines::COMMAND).await;
+        if let Err(error) = &told {
             tracing::warn!(%job, %error, "the checkpoint could not be told");
         }
+        told
     }
 
     /// The log refused the outcome, though the grant is current: the attempt has failed.

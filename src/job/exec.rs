@@ -8,10 +8,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::Context;
 
-use riftmesh_learning::checkpoint::write_whole;
-
 use super::run;
 use super::run::{Left, Pause};
+use super::save::write_pause;
 use super::wire::{Assignment, ChildLine, Made, SAVE_LINE, Saved};
 
 /// Lowest urgency among the machine's ordinary work: heartbeats, a desktop and an editor go first.
@@ -84,12 +83,7 @@ fn last_line(outcome: run::JobOutcome, out: &Path) -> anyhow::Result<ChildLine> 
             file: file.clone(),
             done,
         }),
-        (Left::Rest(Pause::Training(pause)), _) => {
-            let file = out.join("pause");
-            write_whole(&file, &pause.to_bytes()).context("checkpoint")?;
-            let done = pause.steps();
-            Some(Saved { file, done })
-        }
+        (Left::Rest(Pause::Training(pause)), _) => Some(write_pause(&pause, out.join("pause"))?),
         (Left::Rest(Pause::Games(_)) | Left::All, _) => None,
     };
     Ok(ChildLine::Stopped { saved })
@@ -122,7 +116,7 @@ fn work(
         .name("job".to_owned())
         .stack_size(64 << 20)
         .spawn(move || {
-            let outcome = std::panic::catch_unwind(|| run::run(&assignment, &mut progress, &stop));
+            let outcome = std::panic::catch_unwind(|| run::run(&assignment, &mut ToNode, &stop));
             let outcome = outcome.unwrap_or_else(|panic| {
                 let text = panic.downcast_ref::<String>().cloned();
                 let text =
@@ -138,9 +132,18 @@ fn work(
     Ok(())
 }
 
-fn progress(advance: run::Advance) {
-    let run::Advance { done, total, .. } = advance;
-    say(&ChildLine::Progress { done, total });
+/// Hands on to the node how the job goes.
+struct ToNode;
+
+impl run::JobListener for ToNode {
+    fn advance(&mut self, advance: run::Advance) {
+        let run::Advance { done, total, .. } = advance;
+        say(&ChildLine::Progress { done, total });
+    }
+
+    fn saved(&mut self, saved: Saved) {
+        say(&ChildLine::Saved { saved });
+    }
 }
 
 /// Prints a line for the node. If the node is gone the end of stdin says so as well.

@@ -173,6 +173,7 @@ mod tests {
             out: "unused".into(),
             optimizers: "unused".into(),
             device: "cpu".to_owned(),
+            save_every: None,
         };
         let mut told = Vec::new();
         let mut say = |advance: crate::job::run::Advance| {

@@ -4,4 +4,5 @@ pub mod exec;
 mod judge;
 pub mod payload;
 pub mod run;
+mod save;
 pub mod wire;

@@ -17,14 +17,15 @@ use riftmesh_learning::resume::TrainPause;
 use riftmesh_learning::segment::{Segment, SegmentWriter};
 use riftmesh_learning::selfplay::{self, SelfPlayJob, SelfPlaySettings};
 use riftmesh_learning::teacher::HeuristicEvaluator;
-use riftmesh_learning::train::{TrainError, TrainJob, TrainSettings, train, train_on, untrained};
+use riftmesh_learning::train::{TrainError, TrainJob, TrainSettings, train_on, untrained};
 use riftmesh_learning::weights::{Layout, NetShape};
 use riftmesh_rules::Configuration;
 use riftmesh_search::SearchSettings;
 
 use super::judge::Pairing;
 use super::payload::{Beginner, Payload, TrainOrder};
-use super::wire::{Assignment, Made};
+use super::save::Saver;
+use super::wire::{Assignment, Made, Saved};
 
 /// Games in play at a time: one batch of the evaluator.
 pub const CONCURRENT: usize = 32;
@@ -69,9 +70,26 @@ pub struct Advance {
     pub figures: Vec<(&'static str, f64)>,
 }
 
+/// Hears how a job goes.
+pub trait JobListener {
+    /// How far it is.
+    fn advance(&mut self, advance: Advance);
+    /// From where it can go on if this process is lost.
+    fn saved(&mut self, saved: Saved);
+}
+
+/// For jobs that are not asked to save; see [`Assignment::save_every`].
+impl<F: FnMut(Advance)> JobListener for F {
+    fn advance(&mut self, advance: Advance) {
+        self(advance);
+    }
+
+    fn saved(&mut self, _saved: Saved) {}
+}
+
 /// Says how far a job is, not too often.
 pub(super) struct Progress<'a> {
-    say: &'a mut dyn FnMut(Advance),
+    pub(super) listener: &'a mut dyn JobListener,
     said: Option<Instant>,
     pub(super) stop: &'a AtomicBool,
 }
@@ -86,7 +104,7 @@ impl Progress<'_> {
         if done == total || self.said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
             self.said = Some(Instant::now());
             let figures = figures.to_vec();
-            (self.say)(Advance {
+            self.listener.advance(Advance {
                 done,
                 total,
                 figures,
@@ -138,7 +156,7 @@ pub enum Pause {
 /// See [`JobError`]; files may be left in the scratch directory.
 pub fn run(
     assignment: &Assignment,
-    say: &mut dyn FnMut(Advance),
+    listener: &mut dyn JobListener,
     stop: &AtomicBool,
 ) -> Result<JobOutcome, JobError> {
     let configuration = Configuration::try_from(&assignment.configuration).map_err(hopeless)?;
@@ -150,7 +168,7 @@ pub fn run(
         backend,
     };
     let mut progress = Progress {
-        say,
+        listener,
         said: None,
         stop,
     };
@@ -313,21 +331,18 @@ impl Bench<'_> {
             },
             revision: REVISION.to_owned(),
         };
-        let stop = progress.stop;
-        let mut report = |done: riftmesh_learning::train::TrainProgress| {
-            let figures = done.losses.named();
-            let figures = figures.map(|(name, loss)| (name, f64::from(loss)));
-            progress.report(done.steps, done.steps_planned, figures);
-        };
-        let outcome = match self.paused_training(&job) {
-            None => train(&job, self.backend, &mut report, stop),
-            pause => match train_on(&job, pause, self.backend, &mut report, stop) {
-                Err(error @ TrainError::OtherRun(_)) => {
-                    say(&format!("{error}; it begins anew"));
-                    train(&job, self.backend, &mut report, stop)
-                }
-                outcome => outcome,
-            },
+        let mut follower = Saver::new(progress, self.assignment);
+        let outcome = match train_on(
+            &job,
+            self.paused_training(&job),
+            self.backend,
+            &mut follower,
+        ) {
+            Err(error @ TrainError::OtherRun(_)) => {
+                say(&format!("{error}; it begins anew"));
+                train_on(&job, None, self.backend, &mut follower)
+            }
+            outcome => outcome,
         };
         let mut outcome = outcome.context("training")?;
         let (weights, manifest) = (

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use riftmesh_base::{BlobHash, ConfigurationName, JobId, Seed};
+use riftmesh_base::{BlobHash, ConfigurationName, JobId, Millis, Seed};
 use serde::{Deserialize, Serialize};
 
 use super::payload::Payload;
@@ -30,7 +30,7 @@ pub struct Assignment {
     pub inputs: BTreeMap<BlobHash, PathBuf>,
     /// Verified manifests, by the model they belong to.
     pub manifests: BTreeMap<BlobHash, PathBuf>,
-    /// Where an earlier attempt stopped: what [`ChildLine::Stopped`] named then.
+    /// Where an earlier attempt stopped: what [`ChildLine::Stopped`] or [`ChildLine::Saved`] named then.
     #[serde(default)]
     pub resume: Option<PathBuf>,
     /// An empty directory for what the job makes.
@@ -39,6 +39,9 @@ pub struct Assignment {
     pub optimizers: PathBuf,
     /// The device to bind to, `cpu` or `cuda:N`.
     pub device: String,
+    /// Training writes down this often how far it is, in milliseconds; never if not given.
+    #[serde(default)]
+    pub save_every: Option<Millis>,
 }
 
 /// A line of a child's stdout.
@@ -56,6 +59,11 @@ pub enum ChildLine {
     Done {
         /// What it made.
         made: Made,
+    },
+    /// The job can go on from here if this process is lost; meanwhile it goes on by itself.
+    Saved {
+        /// From where.
+        saved: Saved,
     },
     /// The job stopped because it was asked to; the child exits with 1 next.
     Stopped {

@@ -38,6 +38,25 @@ fn exec(assignment: &Value, save: bool) -> Value {
     last
 }
 
+/// Runs a job's process until it says that it can go on from somewhere, and kills it.
+fn first_saved(assignment: &Value) -> Value {
+    fs::create_dir_all(assignment["out"].as_str().unwrap()).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_riftmesh"))
+        .args(["job", "exec"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    writeln!(stdin, "{assignment}").unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let lines = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let saved = lines.into_iter().find(|line| line["say"] == "saved");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    saved.expect("saved")["saved"].clone()
+}
+
 fn assignment(folder: &Path, out: &str, payload: &Value, resume: Option<&Value>) -> Value {
     json!({
         "job": "j3",
@@ -100,6 +119,19 @@ fn a_job_process_saves_and_another_goes_on() {
     assert_eq!(part["say"], "stopped", "{part}");
     let rest = train("other half", Some(&part["saved"]["file"]), false);
     assert!(weights(&whole) == weights(&rest), "{part} {rest}");
+
+    // Unasked it writes down how far it is, so that a process that is killed is not all lost; what comes of going on from
+    // there, and of having been written down often, is the same network.
+    let often = |out: &str| {
+        let mut assignment = assignment(folder, out, &payload, None);
+        assignment["inputs"] = json!({ hash.as_str(): segment });
+        assignment["save_every"] = json!(1);
+        assignment
+    };
+    let first = first_saved(&often("killed"));
+    let rest = train("after the kill", Some(&first["file"]), false);
+    assert!(weights(&whole) == weights(&rest), "{first} {rest}");
+    assert!(weights(&whole) == weights(&exec(&often("often"), false)));
 
     // A match says that it cannot go on, and a file that is no pause is no reason to fail.
     let payload = json!({

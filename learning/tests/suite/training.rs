@@ -8,7 +8,8 @@ use riftmesh_learning::checkpoint::{Checkpoint, optimizer_from_bytes};
 use riftmesh_learning::optimizer::OptimizerSettings;
 use riftmesh_learning::resume::TrainPause;
 use riftmesh_learning::train::{
-    TrainError, TrainJob, TrainOutcome, TrainSettings, train, train_on,
+    TrainError, TrainFollower, TrainJob, TrainOutcome, TrainProgress, TrainSettings, TrainWish,
+    train, train_on,
 };
 use riftmesh_learning::window::WindowSettings;
 use riftmesh_learning::{Backend, NetShape};
@@ -97,8 +98,31 @@ fn training_is_reproducible_and_resumes() {
     assert_eq!(resumed.checkpoint, run(&more).checkpoint);
 }
 
-/// A run that was stopped between two steps goes on from its file and ends with the network, the optimiser and the figures
-/// of a run that was never stopped; one with other data does not go on from it.
+/// Wants the run saved after so many steps, once.
+struct SaveOnce {
+    after: u64,
+    asked: u64,
+    saved: Option<TrainPause>,
+}
+
+impl TrainFollower for SaveOnce {
+    fn progress(&mut self, _progress: TrainProgress) {}
+
+    fn wish(&mut self) -> TrainWish {
+        self.asked += 1;
+        match self.asked > self.after && self.saved.is_none() {
+            true => TrainWish::Save,
+            false => TrainWish::GoOn,
+        }
+    }
+
+    fn save(&mut self, pause: TrainPause) {
+        self.saved = Some(pause);
+    }
+}
+
+/// A run that was stopped, or saved, between two steps goes on from its file and ends with the network, the optimiser and
+/// the figures of a run that never was; one with other data does not go on from it.
 #[test]
 fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
     let folder = tempfile::tempdir().unwrap();
@@ -117,16 +141,21 @@ fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
     let bytes = pause.to_bytes();
     let parameters = part.checkpoint.weights.values.len();
     let pause = TrainPause::from_bytes(&bytes, parameters).unwrap();
-    let go_on = |order: &TrainJob| {
-        let never = AtomicBool::new(false);
-        train_on(
-            order,
-            Some(pause.clone()),
-            Backend::Cpu,
-            &mut |_| {},
-            &never,
-        )
+    let mut saving = SaveOnce {
+        after: 9,
+        asked: 0,
+        saved: None,
     };
+    let saved = train_on(&order, None, Backend::Cpu, &mut saving).unwrap();
+    assert_eq!(saved.checkpoint, whole.checkpoint);
+    assert_eq!(saved.pause, None);
+    let save = saving.saved.clone().unwrap();
+    assert_eq!(save.steps(), 9);
+    let rest = train_on(&order, Some(save), Backend::Cpu, &mut saving).unwrap();
+    assert_eq!(rest.checkpoint, whole.checkpoint);
+
+    let mut go_on =
+        |order: &TrainJob| train_on(order, Some(pause.clone()), Backend::Cpu, &mut saving);
     let rest = go_on(&order).unwrap();
     assert_eq!(rest.checkpoint, whole.checkpoint);
     assert_eq!(rest.optimizer, whole.optimizer);

@@ -142,7 +142,7 @@ impl<'a> LocalBench<'a> {
         payload: Payload,
         champion: Option<BlobHash>,
         out: &Path,
-        say: &mut dyn FnMut(run::Advance),
+        say: &mut dyn run::JobListener,
     ) -> anyhow::Result<Made> {
         fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
         let assignment = Assignment {
@@ -157,6 +157,7 @@ impl<'a> LocalBench<'a> {
             out: out.to_owned(),
             optimizers: out.join(OPTIMIZERS),
             device: self.args.device.to_string(),
+            save_every: None,
         };
         let outcome = run::run(&assignment, say, &self.stop).map_err(|error| error.error)?;
         Ok(outcome.made)
@@ -179,7 +180,7 @@ impl<'a> LocalBench<'a> {
                 let (bar, payload, out) = (&bar, payload.clone(), out.clone());
                 let job = *job;
                 scope.spawn(move || {
-                    let mut say = |advance| bar.advance(number, advance);
+                    let mut say = |advance: run::Advance| bar.advance(number, advance);
                     self.run(job, payload, champion, &out, &mut say)
                 })
             };
