@@ -47,7 +47,7 @@ fn every_node_tells_of_every_other_one() {
         assert_eq!(member["zone"], "rack-7");
         assert_eq!(member["labels"][0], "big");
         assert_eq!(member["version"], env!("CARGO_PKG_VERSION"));
-        assert_eq!(member["protocols"]["newest"], 1);
+        assert_eq!(member["protocols"]["newest"], 2);
         assert!(member["told_ms"].is_u64(), "{member}");
     };
     for machine in [&mesh.voters[0], &mesh.voters[2], &mesh.late] {

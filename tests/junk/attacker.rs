@@ -271,7 +271,7 @@ fn client(members: &LiveMembers) -> Result<quinn::ClientConfig, Box<dyn Error>> 
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)?;
-    tls.alpn_protocols = vec![b"riftmesh/1".to_vec()];
+    tls.alpn_protocols = vec![b"riftmesh/2".to_vec()];
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls)?;
     Ok(quinn::ClientConfig::new(Arc::new(crypto)))
 }

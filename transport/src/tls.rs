@@ -19,9 +19,9 @@ use crate::identity::{CredentialError, NodeCredential, NodeName};
 use crate::pinned::PinnedAuthority;
 
 /// The protocol spoken inside; other versions and other services are turned away in the handshake.
-const PROTOCOL: &[u8] = b"riftmesh/1";
+const PROTOCOL: &[u8] = b"riftmesh/2";
 /// The version of it, the only one that this build speaks.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// What is spoken at the door for those without a certificate.
 const DOOR_PROTOCOL: &[u8] = b"riftmesh-join/1";

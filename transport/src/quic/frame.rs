@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Knock,
     /// Asks for this connection to be a line: what comes on it from now on is packets for other nodes.
     Relay,
+    /// Many calls on one stream, in pieces; see `pieces`.
+    Calls,
 }
 
 /// How a peer answers: the first byte of a reply.
@@ -35,6 +37,8 @@ pub(super) enum Outcome {
     TooLarge,
     /// The reply was over the bound; the request was carried out.
     ReplyTooLarge,
+    /// Carrying it out ended without a reply, on a stream that other calls share.
+    Died,
 }
 
 /// Why a frame could not be read.
@@ -67,7 +71,7 @@ impl From<WriteError> for FrameError {
 }
 
 impl Kind {
-    fn byte(self) -> u8 {
+    pub(super) fn byte(self) -> u8 {
         match self {
             Self::Hello => 0,
             Self::Call(Lane::Raft) => 1,
@@ -76,10 +80,11 @@ impl Kind {
             Self::Blob => 4,
             Self::Knock => 5,
             Self::Relay => 6,
+            Self::Calls => 7,
         }
     }
 
-    fn of(byte: u8) -> Result<Self, FrameError> {
+    pub(super) fn of(byte: u8) -> Result<Self, FrameError> {
         match byte {
             0 => Ok(Self::Hello),
             1 => Ok(Self::Call(Lane::Raft)),
@@ -88,30 +93,38 @@ impl Kind {
             4 => Ok(Self::Blob),
             5 => Ok(Self::Knock),
             6 => Ok(Self::Relay),
+            7 => Ok(Self::Calls),
             other => Err(FrameError::Unknown(other)),
         }
     }
 }
 
 impl Outcome {
-    fn byte(self) -> u8 {
+    pub(super) fn byte(self) -> u8 {
         match self {
             Self::Done => 0,
             Self::Refused => 1,
             Self::TooLarge => 2,
             Self::ReplyTooLarge => 3,
+            Self::Died => 4,
         }
     }
 
-    fn of(byte: u8) -> Result<Self, FrameError> {
+    pub(super) fn of(byte: u8) -> Result<Self, FrameError> {
         match byte {
             0 => Ok(Self::Done),
             1 => Ok(Self::Refused),
             2 => Ok(Self::TooLarge),
             3 => Ok(Self::ReplyTooLarge),
+            4 => Ok(Self::Died),
             other => Err(FrameError::Unknown(other)),
         }
     }
+}
+
+/// Says what a stream is for that stays open.
+pub(super) async fn write_opening(send: &mut SendStream, kind: Kind) -> Result<(), FrameError> {
+    write_open(send, kind.byte(), Bytes::new()).await
 }
 
 /// Writes a whole request and ends the stream.

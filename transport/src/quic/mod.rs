@@ -4,9 +4,11 @@
 //! node answers on connections dialled by its peers and calls on those it dialled itself, so two nodes dialling
 //! each other at once is no conflict.
 
+mod calls;
 mod door;
 mod frame;
 mod gate;
+mod pieces;
 mod pool;
 mod refusal;
 mod relay;
@@ -24,16 +26,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::{Endpoint, RecvStream, Runtime, SendStream, TokioRuntime, VarInt};
+use quinn::{ConnectionError, Endpoint, RecvStream, Runtime, SendStream, TokioRuntime, VarInt};
 use riftmesh_base::limits::{BLOB_BYTES_MAX, DATAGRAM_BYTES_MAX, MESSAGE_BYTES_MAX};
 use riftmesh_base::{BlobHash, ClusterId, NodeId};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use self::calls::NotSent;
 use self::door::Door;
 pub use self::door::knock;
 use self::frame::{FrameError, Kind, Outcome};
 use self::gate::Gate;
+use self::pieces::PIECE_BYTES_MAX;
 use self::pool::{Class, Dialled, Pool, lost};
 use self::refusal::refused;
 pub use self::relay::RelayCounts;
@@ -123,7 +127,7 @@ impl QuicLink {
         let socket = RelaySocket::new(udp, Arc::clone(&lines), arrivals);
         let sent = socket.sent();
         let endpoint = Endpoint::new_with_abstract_socket(
-            settings::endpoint(credential),
+            settings::endpoint(credential)?,
             Some(server),
             Arc::new(socket),
             Arc::new(TokioRuntime),
@@ -230,27 +234,63 @@ impl QuicLink {
         Arc::new(Server::new(gate, door, board, handler, &self.settings))
     }
 
-    /// A fresh stream to `to`. Nothing has been sent when this fails, so a connection that turns out to be closed
-    /// is replaced once.
-    async fn open(&self, to: Target, class: Class) -> Result<Stream, CallError> {
+    /// Has `begin` done on a connection to `to`. It sends nothing yet, so a connection that turns out to be closed is
+    /// replaced once.
+    async fn begin<T>(
+        &self,
+        to: Target,
+        class: Class,
+        begin: impl AsyncFn(&Dialled) -> Result<T, ConnectionError>,
+    ) -> Result<(Dialled, T), CallError> {
         let dialled = self.pool.get(to, class).await?;
-        if let Ok((send, recv)) = dialled.connection.open_bi().await {
-            return Ok(Stream {
-                dialled,
-                send,
-                recv,
-            });
+        if let Ok(begun) = begin(&dialled).await {
+            return Ok((dialled, begun));
         }
         let dialled = self.pool.get(to, class).await?;
-        let (send, recv) = dialled.connection.open_bi().await.map_err(|error| {
-            let reason = lost(&error);
-            CallError::Unreachable { target: to, reason }
-        })?;
-        Ok(Stream {
-            dialled,
-            send,
-            recv,
+        match begin(&dialled).await {
+            Ok(begun) => Ok((dialled, begun)),
+            Err(error) => {
+                let reason = lost(&error);
+                Err(CallError::Unreachable { target: to, reason })
+            }
+        }
+    }
+
+    /// Like [`QuicLink::begin`], before a deadline.
+    async fn begin_before<T>(
+        &self,
+        to: Target,
+        class: Class,
+        until: Until,
+        begin: impl AsyncFn(&Dialled) -> Result<T, ConnectionError>,
+    ) -> Result<(Dialled, T), CallError> {
+        let begun = timeout_at(until.end, self.begin(to, class, begin)).await;
+        begun.unwrap_or_else(|_| {
+            let reason = format!("no connection within {:?}", until.deadline);
+            Err(CallError::Unreachable { target: to, reason })
         })
+    }
+
+    /// Waits for the outcome of something that was begun: until the deadline, and as long as the peer lives.
+    async fn attend<T>(
+        &self,
+        to: Target,
+        class: Class,
+        until: Until,
+        dialled: &Dialled,
+        exchange: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        tokio::select! {
+            result = timeout_at(until.end, exchange) => result.unwrap_or_else(|_| {
+                self.pool.suspect(to.address, class, dialled);
+                let reason = format!("{to} did not answer within {:?}", until.deadline);
+                Err(CallError::Unknown(reason))
+            }),
+            () = found_dead(&self.pool, to.address, class, dialled) => {
+                dialled.connection.close(GONE, b"your port is closed");
+                Err(CallError::Unknown(format!("{to} has gone: its port is closed")))
+            }
+        }
     }
 
     /// Opens a stream and runs `exchange` on it, all before the deadline.
@@ -261,23 +301,39 @@ impl QuicLink {
         deadline: Duration,
         exchange: impl AsyncFnOnce(&mut Stream) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
-        let end = Instant::now() + deadline;
-        let opened = timeout_at(end, self.open(to, class)).await;
-        let mut stream = opened.unwrap_or_else(|_| {
-            let reason = format!("no connection within {deadline:?}");
-            Err(CallError::Unreachable { target: to, reason })
-        })?;
-        let dialled = stream.dialled.clone();
-        tokio::select! {
-            result = timeout_at(end, exchange(&mut stream)) => result.unwrap_or_else(|_| {
-                self.pool.suspect(to.address, class, &dialled);
-                Err(CallError::Unknown(format!("{to} did not answer within {deadline:?}")))
-            }),
-            () = found_dead(&self.pool, to.address, class, &dialled) => {
-                dialled.connection.close(GONE, b"your port is closed");
-                Err(CallError::Unknown(format!("{to} has gone: its port is closed")))
-            }
-        }
+        let until = Until::now(deadline);
+        let open = async |dialled: &Dialled| dialled.connection.open_bi().await;
+        let (dialled, (send, recv)) = self.begin_before(to, class, until, open).await?;
+        let mut stream = Stream {
+            dialled: dialled.clone(),
+            send,
+            recv,
+        };
+        let exchange = exchange(&mut stream);
+        self.attend(to, class, until, &dialled, exchange).await
+    }
+
+    /// A call that is small enough to share a stream with others.
+    async fn small_call(
+        &self,
+        to: Target,
+        lane: Lane,
+        request: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, CallError> {
+        let (class, until) = (lane.into(), Until::now(deadline));
+        let open = async |dialled: &Dialled| dialled.calls().await;
+        let (dialled, calls) = self.begin_before(to, class, until, open).await?;
+        may_answer(to, lane, &dialled)?;
+        let exchange = async {
+            let asked = calls.ask(lane, request).await;
+            let mut asked = asked.map_err(|NotSent| {
+                let reason = "the connection was lost".to_owned();
+                CallError::Unreachable { target: to, reason }
+            })?;
+            understand(to, asked.answer().await)
+        };
+        self.attend(to, class, until, &dialled, exchange).await
     }
 
     async fn send_datagram(&self, to: Target, payload: Bytes) -> Result<(), CallError> {
@@ -310,6 +366,20 @@ async fn send_as_stream(connection: &quinn::Connection, payload: &[u8]) -> Resul
     stream.finish().map_err(|e| e.to_string())
 }
 
+/// When a call has to be over.
+#[derive(Debug, Clone, Copy)]
+struct Until {
+    deadline: Duration,
+    end: Instant,
+}
+
+impl Until {
+    fn now(deadline: Duration) -> Self {
+        let end = Instant::now() + deadline;
+        Self { deadline, end }
+    }
+}
+
 /// One request's stream and the connection it runs on.
 struct Stream {
     dialled: Dialled,
@@ -322,11 +392,7 @@ impl Stream {
         frame::write_request(&mut self.send, kind, body)
             .await
             .map_err(|error| CallError::Unknown(format!("{to}: {error}")))?;
-        match frame::read_reply(&mut self.recv).await {
-            Ok((outcome, body)) => judge(to, outcome, body),
-            Err(FrameError::TooLarge(bytes)) => Err(too_large("reply", bytes)),
-            Err(error) => Err(CallError::Unknown(format!("{to}: {error}"))),
-        }
+        understand(to, frame::read_reply(&mut self.recv).await)
     }
 
     async fn receive(&mut self, to: Target, hash: BlobHash, into: &Path) -> Result<u64, CallError> {
@@ -365,6 +431,25 @@ impl Stream {
     }
 }
 
+/// Whether a peer may be asked on this lane at all.
+fn may_answer(to: Target, lane: Lane, dialled: &Dialled) -> Result<(), CallError> {
+    let role = dialled.peer.role;
+    if lane.may_answer(role) {
+        return Ok(());
+    }
+    let reason = format!("a {role} answers no calls on lane {lane}");
+    Err(CallError::Untrusted { target: to, reason })
+}
+
+/// What came back, or did not, to the caller.
+fn understand(to: Target, reply: Result<(Outcome, Bytes), FrameError>) -> Result<Bytes, CallError> {
+    match reply {
+        Ok((outcome, body)) => judge(to, outcome, body),
+        Err(FrameError::TooLarge(bytes)) => Err(too_large("reply", bytes)),
+        Err(error) => Err(CallError::Unknown(format!("{to}: {error}"))),
+    }
+}
+
 /// What a reply means to the caller.
 fn judge(to: Target, outcome: Outcome, body: Bytes) -> Result<Bytes, CallError> {
     let text = || String::from_utf8_lossy(&body).into_owned();
@@ -372,6 +457,7 @@ fn judge(to: Target, outcome: Outcome, body: Bytes) -> Result<Bytes, CallError> 
         Outcome::Done => Ok(body),
         Outcome::Refused => Err(CallError::Refused(text())),
         Outcome::ReplyTooLarge => Err(too_large("reply", text().parse().unwrap_or(0))),
+        Outcome::Died => Err(CallError::Unknown(format!("{to} broke off the call"))),
         Outcome::TooLarge => Err(CallError::Unknown(format!(
             "{to} takes requests of {} bytes at most",
             text()
@@ -433,14 +519,12 @@ impl Link for QuicLink {
             if request.len() > MESSAGE_BYTES_MAX {
                 return Err(too_large("request", request.len() as u64));
             }
-            let kind = Kind::Call(lane);
+            if request.len() <= PIECE_BYTES_MAX {
+                return self.small_call(to, lane, request, deadline).await;
+            }
             self.request(to, lane.into(), deadline, async |stream| {
-                let role = stream.dialled.peer.role;
-                if !lane.may_answer(role) {
-                    let reason = format!("a {role} answers no calls on lane {lane}");
-                    return Err(CallError::Untrusted { target: to, reason });
-                }
-                stream.ask(to, kind, request).await
+                may_answer(to, lane, &stream.dialled)?;
+                stream.ask(to, Kind::Call(lane), request).await
             })
             .await
         })

@@ -13,6 +13,7 @@ use riftmesh_base::{ClusterId, NodeId};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
+use super::calls::Calls;
 use super::frame::{self, Kind, Outcome};
 use super::gate::Gate;
 use super::refusal::refused;
@@ -55,6 +56,10 @@ pub(super) struct Dialled {
     /// What the other side's certificate says.
     pub(super) peer: CertificateFacts,
     progress: Arc<Mutex<Progress>>,
+    /// The stream for small calls, once there was one.
+    calls: Arc<Mutex<Option<Arc<Calls>>>>,
+    /// Where its work is done.
+    runtime: Handle,
 }
 
 /// When packets last arrived, as far as calls noticed.
@@ -66,6 +71,18 @@ struct Progress {
 impl Dialled {
     pub(super) fn node(&self) -> NodeId {
         self.peer.name.node
+    }
+
+    /// The stream for small calls: the one that stands, or a fresh one.
+    pub(super) async fn calls(&self) -> Result<Arc<Calls>, ConnectionError> {
+        let standing = lock(&self.calls).clone();
+        if let Some(calls) = standing.filter(|calls| !calls.is_lost()) {
+            return Ok(calls);
+        }
+        // Of two that are opened at once both work, and the second is used from then on.
+        let calls = Arc::new(Calls::open(&self.connection, &self.runtime).await?);
+        *lock(&self.calls) = Some(Arc::clone(&calls));
+        Ok(calls)
     }
 
     /// Packets received so far.
@@ -299,6 +316,8 @@ async fn establish(
                 packets: connection.stats().udp_rx.datagrams,
                 at: Instant::now(),
             })),
+            calls: Arc::default(),
+            runtime: Handle::current(),
             connection,
             peer,
         }),

@@ -9,6 +9,7 @@ use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
 use riftmesh_base::BlobHash;
 use riftmesh_base::limits::{BLOB_BYTES_MAX, DATAGRAM_BYTES_MAX, MESSAGE_BYTES_MAX};
 use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
@@ -16,6 +17,7 @@ use super::STRANGER;
 use super::door::Door;
 use super::frame::{self, FrameError, Kind, Outcome};
 use super::gate::Gate;
+use super::pieces::{self, Message, Pieces};
 use super::relay::{FRAME_BYTES_MAX, Port, Switchboard, canonical};
 use super::settings::QuicSettings;
 use crate::identity::CertificateFacts;
@@ -27,6 +29,8 @@ const PEER_PATIENCE: Duration = Duration::from_secs(30);
 const PIECE_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of a blob read from disk at a time.
 const PIECE_BYTES: usize = 256 << 10;
+/// Calls of one peer that are carried out at a time, as far as they share a stream.
+const CALLS_OPEN_MAX: usize = 1_024;
 /// Behind everything else on the wire.
 const BULK_PRIORITY: i32 = -1;
 
@@ -44,6 +48,8 @@ struct Caller {
     connection: Connection,
     /// Set once it has asked for the connection to be a line.
     port: Arc<OnceLock<Port>>,
+    /// Room for calls that share a stream.
+    open: Arc<Semaphore>,
 }
 
 impl Caller {
@@ -153,6 +159,7 @@ impl Server {
             from,
             connection: connection.clone(),
             port: Arc::default(),
+            open: Arc::new(Semaphore::new(CALLS_OPEN_MAX)),
         };
         let end = self.gate.end_of(facts);
         tokio::pin!(end);
@@ -185,7 +192,7 @@ impl Server {
     }
 
     async fn answer(
-        &self,
+        self: Arc<Self>,
         caller: Caller,
         send: SendStream,
         mut recv: RecvStream,
@@ -195,6 +202,7 @@ impl Server {
         match kind {
             Kind::Hello => reply(send, Outcome::Done, Bytes::new()).await,
             Kind::Call(lane) => self.call(from, lane, length, send, recv).await,
+            Kind::Calls => self.calls(caller, send, recv).await,
             Kind::Blob => self.blob(from, length, send, recv).await,
             Kind::Relay => match self.board.connect(from.node, &caller.connection) {
                 Ok(port) => {
@@ -210,7 +218,72 @@ impl Server {
         }
     }
 
-    /// The place comes before the body: requests that wait for one cost no memory.
+    /// Carries out what comes on a stream of many calls, all at once and each in its own time.
+    async fn calls(
+        self: Arc<Self>,
+        caller: Caller,
+        send: SendStream,
+        recv: RecvStream,
+    ) -> Result<(), FrameError> {
+        let (replies, queue) = mpsc::channel(CALLS_OPEN_MAX);
+        tokio::spawn(async move {
+            if let Err(error) = pieces::write_all(send, queue).await {
+                tracing::debug!(%error, "replies dropped");
+            }
+        });
+        let mut requests = Pieces::new(recv);
+        while let Some(request) = requests.next().await? {
+            let lane = match Kind::of(request.tag)? {
+                Kind::Call(lane) if request.is_last => lane,
+                _ => return Err(FrameError::Unknown(request.tag)),
+            };
+            // Nothing more is read while so many calls of this peer are open.
+            let Ok(open) = Arc::clone(&caller.open).acquire_owned().await else {
+                return Ok(());
+            };
+            let Ok(place) = replies.clone().reserve_owned().await else {
+                return Ok(());
+            };
+            let answer = Answer {
+                place: Some(place),
+                number: request.number,
+            };
+            let (server, from) = (Arc::clone(&self), caller.from);
+            tokio::spawn(async move {
+                answer.give(server.carry_out(from, lane, request.body).await);
+                drop(open);
+            });
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&self, from: Peer, lane: Lane, request: Bytes) -> (Outcome, Bytes) {
+        match self.admit(from, lane).await {
+            Ok(_place) => self.handle(from, lane, request).await,
+            Err(reason) => (Outcome::Refused, reason),
+        }
+    }
+
+    /// A place for a call on a lane, or why there is none.
+    async fn admit(&self, from: Peer, lane: Lane) -> Result<SemaphorePermit<'_>, Bytes> {
+        if !lane.may_ask(from.role) {
+            return Err(format!("a {} does not call on lane {lane}", from.role).into());
+        }
+        let place = self.place(self.places(lane)).await;
+        place.ok_or_else(|| self.overloaded(lane))
+    }
+
+    async fn handle(&self, from: Peer, lane: Lane, request: Bytes) -> (Outcome, Bytes) {
+        match self.handler.call(from, lane, request).await {
+            Ok(body) if body.len() > MESSAGE_BYTES_MAX => {
+                (Outcome::ReplyTooLarge, body.len().to_string().into())
+            }
+            Ok(body) => (Outcome::Done, body),
+            Err(Refused(reason)) => (Outcome::Refused, reason.into()),
+        }
+    }
+
+    /// One large call. The place comes before the body: requests that wait for one cost no memory.
     async fn call(
         &self,
         from: Peer,
@@ -219,12 +292,9 @@ impl Server {
         send: SendStream,
         mut recv: RecvStream,
     ) -> Result<(), FrameError> {
-        if !lane.may_ask(from.role) {
-            let reason = format!("a {} does not call on lane {lane}", from.role);
-            return reply(send, Outcome::Refused, reason.into()).await;
-        }
-        let Some(_place) = self.place(self.places(lane)).await else {
-            return reply(send, Outcome::Refused, self.overloaded(lane)).await;
+        let _place = match self.admit(from, lane).await {
+            Ok(place) => place,
+            Err(reason) => return reply(send, Outcome::Refused, reason).await,
         };
         let request = match patiently(frame::read_body(&mut recv, length)).await {
             Err(FrameError::TooLarge(_)) => {
@@ -233,14 +303,8 @@ impl Server {
             }
             request => request?,
         };
-        match self.handler.call(from, lane, request).await {
-            Ok(body) if body.len() > MESSAGE_BYTES_MAX => {
-                let size = body.len().to_string();
-                reply(send, Outcome::ReplyTooLarge, size.into()).await
-            }
-            Ok(body) => reply(send, Outcome::Done, body).await,
-            Err(Refused(reason)) => reply(send, Outcome::Refused, reason.into()).await,
-        }
+        let (outcome, body) = self.handle(from, lane, request).await;
+        reply(send, outcome, body).await
     }
 
     async fn blob(
@@ -298,6 +362,32 @@ impl Server {
             self.patience
         )
         .into()
+    }
+}
+
+/// The answer that is owed to a call on a shared stream.
+struct Answer {
+    place: Option<OwnedPermit<Message>>,
+    number: u32,
+}
+
+impl Answer {
+    fn give(mut self, (outcome, body): (Outcome, Bytes)) {
+        self.send(outcome, body);
+    }
+
+    fn send(&mut self, outcome: Outcome, body: Bytes) {
+        if let Some(place) = self.place.take() {
+            let (tag, number) = (outcome.byte(), self.number);
+            place.send(Message { tag, number, body });
+        }
+    }
+}
+
+impl Drop for Answer {
+    /// The handler panicked, or its runtime is going down: the caller need not wait until its deadline.
+    fn drop(&mut self) {
+        self.send(Outcome::Died, Bytes::new());
     }
 }
 

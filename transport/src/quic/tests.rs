@@ -29,7 +29,10 @@ impl Handler for Gate {
         Box::pin(async move {
             self.entered.add_permits(1);
             let _permit = self.permits.acquire().await.unwrap();
-            Ok(request)
+            Ok(match request.strip_prefix(b"five times ") {
+                Some(body) => body.repeat(5).into(),
+                None => request,
+            })
         })
     }
     fn datagram(&self, _: Peer, payload: Bytes) {
@@ -139,6 +142,11 @@ async fn junk_frames_are_dropped() {
         b"\x02\xff\xff\xff\xff",
         b"\x04\0\0\0\x01x",
         b"\x02\0\0",
+        // Streams of calls: half a piece, one that is too long, one on no lane, one that says that more of it follows.
+        b"\x07\0\0\0\0\x02\0\0",
+        b"\x07\0\0\0\0\x02\0\0\0\x01\0\x01\0\0",
+        b"\x07\0\0\0\0\x04\0\0\0\x01\0\0\0\0",
+        b"\x07\0\0\0\0\x82\0\0\0\x01\0\0\0\x01x",
     ] {
         let (mut send, mut recv) = dialled.connection.open_bi().await.unwrap();
         send.write_all(junk).await.unwrap();
@@ -153,6 +161,51 @@ async fn junk_frames_are_dropped() {
         .alice
         .call(pair.target(), Lane::Client, "x".into(), DEADLINE);
     assert_eq!(reply.await.unwrap(), "x");
+}
+
+/// Calls share a stream, long replies among short ones, and each gets its own answer. One that is given up leaves nothing
+/// behind, and a stream that is lost is replaced.
+#[tokio::test]
+async fn calls_share_a_stream() {
+    let pair = Pair::new(&QuicSettings::default());
+    let body = |number: usize| Bytes::from(vec![number as u8; number * 97]);
+    let call = |number| {
+        let target = pair.target();
+        pair.alice
+            .call(target, Lane::Client, body(number), DEADLINE)
+    };
+    let given_up = pair.alice.call(
+        pair.target(),
+        Lane::Client,
+        "x".into(),
+        Duration::from_millis(50),
+    );
+    assert!(matches!(given_up.await, Err(CallError::Unknown(_))));
+    let first = pair.dialled().await.calls().await.unwrap();
+    assert_eq!(first.waiting(), 0);
+    pair.gate.permits.add_permits(100);
+    // The last ones are too long for a piece, and have streams of their own.
+    let replies = futures::future::join_all((0..200).map(call)).await;
+    for (number, reply) in replies.into_iter().enumerate() {
+        assert_eq!(reply.unwrap(), body(number));
+    }
+    let doubled = |number| {
+        let mut request = b"five times ".to_vec();
+        request.extend(body(number));
+        let target = pair.target();
+        pair.alice
+            .call(target, Lane::Client, request.into(), DEADLINE)
+    };
+    let replies = futures::future::join_all((0..150).map(doubled)).await;
+    for (number, reply) in replies.into_iter().enumerate() {
+        assert_eq!(reply.unwrap(), body(number).repeat(5));
+    }
+    let second = pair.dialled().await.calls().await.unwrap();
+    assert!(Arc::ptr_eq(&first, &second), "one stream for all of them");
+
+    pair.dialled().await.connection.close(CLOSED, b"");
+    assert_eq!(call(3).await.unwrap(), body(3));
+    assert!(first.is_lost());
 }
 
 /// A datagram too large for the path's packets takes a stream; an empty one is only an acknowledgement asked for.
@@ -240,9 +293,9 @@ async fn strangers_get_no_further_than_the_door() {
         Err::<(), _>(connection.closed().await)
     };
     for (protocol, marked) in [
-        (&b"riftmesh/1"[..], false),
+        (&b"riftmesh/2"[..], false),
         (b"riftmesh-join/1", false),
-        (b"riftmesh/1", true),
+        (b"riftmesh/2", true),
         (b"riftmesh-join/1", true),
     ] {
         let ended = timeout(DEADLINE, dial(protocol, marked)).await;
