@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use riftmesh_base::{BlobHash, Clock, LogIndex, NodeId, Seed, SystemClock};
+use riftmesh_base::{BlobHash, Clock, LogIndex, Millis, NodeId, Seed, SystemClock};
 use riftmesh_statemachine::job::{JobKind, JobSpec};
 use riftmesh_statemachine::{Body, Command, Effect, Origin, Reply};
 use riftmesh_storage::{LogEngine, LogHead, LogOp, MemoryLog, MemorySnapshots, StorageError};
@@ -241,6 +241,31 @@ async fn a_lost_leader_is_replaced() {
     group.start(first).await;
     group.all_agree_at(index).await;
     assert_eq!(group.node(first).read(|_, state| state.applied()), index);
+}
+
+/// A leader whose host refuses its port is replaced at once: nobody waits for an election timeout, which is a minute here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_seen_to_be_gone_is_replaced_at_once() {
+    let mut group = Group::of(
+        3,
+        RaftTimings {
+            election_min: Millis::from_secs(60),
+            election_max: Millis::from_secs(120),
+            quorum_loss_probe: Millis::from_secs(240),
+            ..RaftTimings::default()
+        },
+    )
+    .await;
+    for _ in 0..2 {
+        let (index, _) = group.propose(submit(3, 10)).await;
+        group.all_agree_at(index).await;
+        let first = group.leader().await;
+        group.crash(first).await;
+        let (index, _) = group.propose(submit(4, 10)).await;
+        assert_ne!(group.leader().await, first);
+        group.start(first).await;
+        group.all_agree_at(index).await;
+    }
 }
 
 /// A repeated command changes nothing and gets the stored reply, also from another leader.

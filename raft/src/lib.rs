@@ -12,6 +12,7 @@ mod config;
 pub mod disk;
 pub mod epoch;
 pub mod error;
+mod heir;
 mod inbox;
 pub mod inspect;
 pub mod lines;

@@ -78,7 +78,13 @@ impl Wires {
         decode(&reply).map_err(|e| WireError::Protocol(format!("reply of node {to:016x}: {e}")))
     }
 
-    async fn resolve(&self, node: u64, address: &str) -> Result<SocketAddr, WireError> {
+    /// What carries the requests.
+    pub fn link(&self) -> &SharedLink {
+        &self.link
+    }
+
+    /// Where a member is reached.
+    pub async fn resolve(&self, node: u64, address: &str) -> Result<SocketAddr, WireError> {
         let seen = self
             .seen
             .lock()

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::config;
 use crate::epoch::Epoch;
 use crate::error::{MemberError, OpenError, ProposeError, ReadError};
+use crate::heir;
 use crate::inbox::SnapshotInbox;
 use crate::log_store::LogStore;
 use crate::machine::Machine;
@@ -111,6 +112,7 @@ impl RaftNode {
             stopping: AtomicBool::new(false),
         });
         tokio::spawn(membership_actor.run(Arc::downgrade(&inner)));
+        heir::start(&inner);
         Ok(Self(inner))
     }
 

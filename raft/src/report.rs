@@ -72,6 +72,11 @@ impl RaftNode {
                 .as_ref()
                 .map(|at| Millis::from(at.elapsed()));
         }
+        self.leader_age()
+    }
+
+    /// How long ago a leader was heard here, if one ever was.
+    pub(crate) fn leader_age(&self) -> Option<Millis> {
         let heard = self.0.leader_heard.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.0.clock.now().since(Millis(heard)))
     }

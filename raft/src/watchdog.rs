@@ -44,18 +44,19 @@ fn announce(death: &watch::Sender<Option<String>>, reason: String) {
     death.send_replace(Some(reason));
 }
 
+/// Whether the state is close enough behind the log to lead.
+pub(crate) fn may_campaign(core: &Core) -> bool {
+    let metrics = core.metrics();
+    let metrics = metrics.borrow_watched();
+    let applied = metrics.last_applied.map_or(0, |id| id.index);
+    metrics.last_log_index.unwrap_or(0).saturating_sub(applied) <= CAMPAIGN_LAG_MAX
+}
+
 /// Switches campaigning off while the state lags and on again when it has caught up; gives what it is now.
 fn keep_laggards_quiet(core: &Core, campaigns: bool) -> bool {
-    let metrics = core.metrics();
-    let lag = {
-        let metrics = metrics.borrow_watched();
-        let applied = metrics.last_applied.map_or(0, |id| id.index);
-        metrics.last_log_index.unwrap_or(0).saturating_sub(applied)
-    };
-    let may = lag <= CAMPAIGN_LAG_MAX;
+    let may = may_campaign(core);
     if may != campaigns {
         tracing::warn!(
-            lag,
             may,
             "campaigning for leadership depends on how far the state lags"
         );
