@@ -71,7 +71,7 @@ impl RaftNode {
         Some(Silent {
             leader,
             address: members.get_node(&leader)?.0.clone(),
-            vote: metrics.vote.clone(),
+            vote: metrics.vote,
             rank: u32::try_from(before).ok()?,
         })
     }
@@ -92,7 +92,7 @@ impl RaftNode {
         }
         let leader = NodeId(silent.leader);
         tracing::info!(%leader, "the leader's host says that its process is gone; standing for election");
-        let bid = TransferLeaderRequest::new(silent.vote.clone(), self.0.node.0, None);
+        let bid = TransferLeaderRequest::new(silent.vote, self.0.node.0, None);
         match self.0.core.handle_transfer_leader(bid).await {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => tracing::debug!(%reason, "no election"),
