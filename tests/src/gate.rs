@@ -12,6 +12,7 @@ use riftmesh_transport::{
     Attachment, BoxFuture, CallError, Handler, Lane, Link, MemoryLink, Peer, Refused, Target,
 };
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// The gate; clones are the same gate.
 #[derive(Clone)]
@@ -119,7 +120,11 @@ impl Link for GatedLink {
     }
 
     fn port_refused(&self, address: SocketAddr, within: Duration) -> BoxFuture<'_, bool> {
-        self.link.port_refused(address, within)
+        Box::pin(async move {
+            // A machine that is paused asks nobody.
+            let open = timeout(within, self.gate.pass()).await;
+            open.is_ok() && self.link.port_refused(address, within).await
+        })
     }
 
     fn attach(
