@@ -1,4 +1,4 @@
-//! Draws the mesh's figures in `bench/history.ndjson` for `docs/mesh.md`: the newest of each kind.
+//! Draws figures of `bench/history.ndjson` for the documents: the newest of each kind.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,9 +8,16 @@ use plotters::prelude::*;
 use serde_json::{Map, Value};
 
 /// Where the drawings are, relative to the root.
-const FOLDER: &str = "docs/mesh";
+const MESH: &str = "docs/mesh";
+const LEARNING: &str = "docs/learning";
 /// Width and height of a drawing, in pixels.
 const SIZE: (u32, u32) = (860, 420);
+
+/// What makes the figures of learning.
+const PROOFS: &str = "bench/proofs";
+/// What to run for figures.
+const PROOFS_SOURCE: &str = "python3 bench/proofs.py";
+const MESH_SOURCE: &str = "cargo xtask bench mesh";
 
 /// The figures of one record.
 type Figures = Map<String, Value>;
@@ -23,8 +30,11 @@ struct Line {
 
 /// A drawing whose x axis is logarithmic.
 struct Drawing {
-    file: &'static str,
-    title: &'static str,
+    folder: &'static str,
+    file: String,
+    title: String,
+    /// Which benchmark the figures come from.
+    source: &'static str,
     x: &'static str,
     y: &'static str,
     lines: Vec<Line>,
@@ -39,11 +49,11 @@ pub fn run(root: &Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
     let figures = newest(&text).with_context(|| format!("in {}", path.display()))?;
-    let folder = root.join(FOLDER);
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make {}", folder.display()))?;
-    for drawing in drawings(&figures) {
-        let path = folder.join(drawing.file);
+    for drawing in mesh(&figures).into_iter().chain(learning(&figures)) {
+        let folder = root.join(drawing.folder);
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+        let path = folder.join(&drawing.file);
         let svg = drawing.draw()?;
         std::fs::write(&path, svg).with_context(|| format!("cannot write {}", path.display()))?;
         eprintln!("drew {}", path.display());
@@ -60,13 +70,16 @@ fn newest(history: &str) -> anyhow::Result<Vec<Figures>> {
         "agents",
         "slow",
         "pause_ms",
+        "configuration",
+        "seed",
     ];
     let mut newest = BTreeMap::new();
     for (number, line) in history.lines().enumerate() {
         let record: Value =
             serde_json::from_str(line).with_context(|| format!("line {}", number + 1))?;
         let program = record["program"].as_str().unwrap_or_default();
-        if let (true, Some(figures)) = (program.contains("mesh"), record["figures"].as_object()) {
+        let is_drawn = program.contains("mesh") || program == PROOFS;
+        if let (true, Some(figures)) = (is_drawn, record["figures"].as_object()) {
             let key = conditions.map(|name| figures.get(name).map(Value::to_string));
             newest.insert((program.to_owned(), key), figures.clone());
         }
@@ -74,7 +87,7 @@ fn newest(history: &str) -> anyhow::Result<Vec<Figures>> {
     Ok(newest.into_values().collect())
 }
 
-fn drawings(figures: &[Figures]) -> Vec<Drawing> {
+fn mesh(figures: &[Figures]) -> Vec<Drawing> {
     let by_nodes = |name: &str, experiment: &str, y: &str, unit: f64| {
         line(
             figures,
@@ -94,8 +107,10 @@ fn drawings(figures: &[Figures]) -> Vec<Drawing> {
     let at_rest = [("experiment", "mesh at rest".into())];
     vec![
         Drawing {
-            file: "detection.svg",
-            title: "From an end until everybody has noticed, simulated",
+            folder: MESH,
+            source: MESH_SOURCE,
+            file: "detection.svg".to_owned(),
+            title: "From an end until everybody has noticed, simulated".to_owned(),
             x: "members",
             y: "seconds",
             lines: vec![
@@ -106,8 +121,10 @@ fn drawings(figures: &[Figures]) -> Vec<Drawing> {
             ],
         },
         Drawing {
-            file: "convergence.svg",
-            title: "All start at once: until everybody knows everybody, simulated",
+            folder: MESH,
+            source: MESH_SOURCE,
+            file: "convergence.svg".to_owned(),
+            title: "All start at once: until everybody knows everybody, simulated".to_owned(),
             x: "members",
             y: "seconds",
             lines: vec![by_nodes(
@@ -118,8 +135,10 @@ fn drawings(figures: &[Figures]) -> Vec<Drawing> {
             )],
         },
         Drawing {
-            file: "bytes.svg",
-            title: "Bytes a second that an idle member sends",
+            folder: MESH,
+            source: MESH_SOURCE,
+            file: "bytes.svg".to_owned(),
+            title: "Bytes a second that an idle member sends".to_owned(),
             x: "members",
             y: "bytes a second",
             lines: vec![
@@ -133,8 +152,10 @@ fn drawings(figures: &[Figures]) -> Vec<Drawing> {
             ],
         },
         Drawing {
-            file: "lifeguard.svg",
-            title: "Verdicts about members that lived, some of 128 being slow",
+            folder: MESH,
+            source: MESH_SOURCE,
+            file: "lifeguard.svg".to_owned(),
+            title: "Verdicts about members that lived, some of 128 being slow".to_owned(),
             x: "milliseconds of each pause",
             y: "verdicts",
             lines: vec![
@@ -145,6 +166,42 @@ fn drawings(figures: &[Figures]) -> Vec<Drawing> {
             ],
         },
     ]
+}
+
+/// The champion's rating over the time, one drawing for each configuration and a line for each seed.
+fn learning(figures: &[Figures]) -> Vec<Drawing> {
+    let mut drawings = BTreeMap::new();
+    for run in figures {
+        let Some(configuration) = run.get("configuration").and_then(Value::as_str) else {
+            continue;
+        };
+        let drawing = drawings.entry(configuration).or_insert_with(|| Drawing {
+            folder: LEARNING,
+            source: PROOFS_SOURCE,
+            file: format!("{configuration}.svg"),
+            title: format!("{configuration}: rating of the champion, random being 0"),
+            x: "minutes",
+            y: "Elo",
+            lines: Vec::new(),
+        });
+        let seed = run.get("seed").map(Value::to_string);
+        drawing.lines.push(Line {
+            name: format!("seed {}", seed.unwrap_or_default()),
+            points: curve(run),
+        });
+    }
+    drawings.into_values().collect()
+}
+
+/// Pairs of minutes and Elo.
+fn curve(run: &Figures) -> Vec<(f64, f64)> {
+    let points = run
+        .get("curve")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let point = |point: &Value| Some((point.get(0)?.as_f64()?, point.get(1)?.as_f64()?));
+    points.filter_map(point).collect()
 }
 
 /// The points of those figures that fulfil the conditions, from left to right.
@@ -182,8 +239,9 @@ impl Drawing {
         let most = points().map(|point| point.0).fold(0.0, f64::max);
         ensure!(
             least > 0.0 && least.is_finite(),
-            "{} has no figures; `cargo xtask bench mesh` makes them",
-            self.file
+            "{} has no figures; `{}` makes them",
+            self.file,
+            self.source
         );
         let highest = points().map(|point| point.1).fold(0.0, f64::max);
         let mut svg = String::new();
@@ -191,7 +249,7 @@ impl Drawing {
             let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
             area.fill(&WHITE)?;
             let mut chart = ChartBuilder::on(&area)
-                .caption(self.title, ("sans-serif", 20))
+                .caption(&self.title, ("sans-serif", 20))
                 .margin(12)
                 .x_label_area_size(42)
                 .y_label_area_size(64)
@@ -234,24 +292,33 @@ mod tests {
     const HISTORY: &str = r#"{"program":"tests/mesh_simulation","figures":{"experiment":"idle","nodes":36,"bytes_per_second_per_node":99}}
 {"program":"tests/mesh_simulation","figures":{"experiment":"idle","nodes":200,"bytes_per_second_per_node":68}}
 {"program":"raft/voters","figures":{"experiment":"idle","nodes":36,"bytes_per_second_per_node":5}}
-{"program":"tests/mesh_simulation","figures":{"experiment":"idle","nodes":36,"bytes_per_second_per_node":67}}"#;
+{"program":"tests/mesh_simulation","figures":{"experiment":"idle","nodes":36,"bytes_per_second_per_node":67}}
+{"program":"bench/proofs","figures":{"configuration":"hex8_2p","seed":1,"curve":[[1.5,-20],[30,400]]}}
+{"program":"bench/proofs","figures":{"configuration":"hex8_2p","seed":2,"curve":[[2,100],[30,500]]}}"#;
 
-    /// The newest figure of each size is drawn, and only those of the mesh.
+    /// The newest figure of each size is drawn, and only those of the mesh; each run of learning is a line.
     #[test]
     fn the_newest_figures_are_drawn() {
         let figures = newest(HISTORY).unwrap();
-        let drawings = drawings(&figures);
+        let drawings = mesh(&figures);
         let bytes = drawings.iter().find(|d| d.file == "bytes.svg").unwrap();
         assert_eq!(bytes.lines[0].points, [(36.0, 67.0), (200.0, 68.0)]);
         let svg = bytes.draw().unwrap();
         assert!(svg.contains("gossip, simulated") && svg.trim_end().ends_with("</svg>"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
+        let [ratings] = &learning(&figures)[..] else {
+            panic!("one configuration, one drawing");
+        };
+        assert_eq!(ratings.lines[0].points, [(1.5, -20.0), (30.0, 400.0)]);
+        assert_eq!(ratings.lines[1].name, "seed 2");
+        assert!(ratings.draw().unwrap().contains("hex8_2p"));
     }
 
     /// Without figures there is an error that says how to get them, and no empty drawing.
     #[test]
     fn nothing_is_not_drawn() {
-        for drawing in drawings(&[]) {
+        assert!(learning(&[]).is_empty());
+        for drawing in mesh(&[]) {
             let error = drawing.draw().unwrap_err().to_string();
             assert!(error.contains("cargo xtask bench mesh"), "{error}");
         }
