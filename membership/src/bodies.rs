@@ -7,8 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use riftmesh_base::{BlobHash, Millis, NodeId};
 
-use crate::metadata::Announcement;
-
 /// Longest body.
 pub const BODY_BYTES_MAX: usize = 4 << 10;
 /// Bodies asked for in one call.
@@ -29,13 +27,16 @@ pub struct KnownBody {
 #[derive(Debug, Default)]
 pub(crate) struct Bodies {
     nodes: BTreeMap<NodeId, KnownBody>,
-    /// Counts what was learned, so that a reader can tell that nothing was.
-    changes: u64,
+    /// What others announced and is not here.
+    missing: BTreeMap<NodeId, BlobHash>,
+    /// Whose bodies were learned since the last look.
+    learned: BTreeSet<NodeId>,
 }
 
 impl Bodies {
-    pub(crate) fn changes(&self) -> u64 {
-        self.changes
+    /// Whose bodies were learned since this was last called.
+    pub(crate) fn take_learned(&mut self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.learned)
     }
 
     pub(crate) fn of(&self, node: NodeId) -> Option<&KnownBody> {
@@ -44,7 +45,7 @@ impl Bodies {
 
     pub(crate) fn keep(&mut self, node: NodeId, body: KnownBody) {
         self.nodes.insert(node, body);
-        self.changes += 1;
+        self.learned.insert(node);
     }
 
     /// Forgets all other nodes.
@@ -52,19 +53,18 @@ impl Bodies {
         self.nodes.retain(|node, _| is_known(*node));
     }
 
-    /// Those of `nodes` that announced another body than the one known of them.
-    pub(crate) fn missing(
-        &self,
-        nodes: impl Iterator<Item = NodeId>,
-        announced: &BTreeMap<NodeId, Announcement>,
-    ) -> Vec<(NodeId, BlobHash)> {
-        nodes
-            .filter_map(|node| {
-                let hash = announced.get(&node)?.body?;
-                let known = self.of(node).map(|known| known.hash);
-                (known != Some(hash)).then_some((node, hash))
-            })
-            .collect()
+    /// Takes note of what is wanted of a node: the body with this hash, or nothing.
+    pub(crate) fn want(&mut self, node: NodeId, announced: Option<BlobHash>) {
+        let known = self.of(node).map(|known| known.hash);
+        match announced {
+            Some(hash) if known != Some(hash) => self.missing.insert(node, hash),
+            _ => self.missing.remove(&node),
+        };
+    }
+
+    /// What was announced and is not here.
+    pub(crate) fn missing(&self) -> &BTreeMap<NodeId, BlobHash> {
+        &self.missing
     }
 
     /// The bytes with these hashes, each once, as far as they are here.

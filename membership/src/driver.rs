@@ -32,6 +32,8 @@ const EXCHANGE_WITHIN: Duration = Duration::from_secs(5);
 const INVESTIGATE_WITHIN: Duration = Duration::from_secs(1);
 /// A relay must answer within this time.
 const ATTACH_WITHIN: Duration = Duration::from_millis(1_500);
+/// While inputs wait, readers are told no more often than this: a new view takes time in proportion to the mesh.
+const TELL_EVERY: Duration = Duration::from_millis(50);
 /// Leaving waits this long for the goodbye to go out.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 
@@ -112,6 +114,8 @@ impl Membership {
             relay: JoinSet::new(),
             results: results_in,
             publish,
+            untold: false,
+            told: started,
         };
         tokio::spawn(driver.run(commands, results));
         Ok(Self {
@@ -215,6 +219,10 @@ struct Driver {
     relay: JoinSet<()>,
     results: mpsc::Sender<Input>,
     publish: watch::Sender<Arc<MembershipView>>,
+    /// The view has changed since readers were told.
+    untold: bool,
+    /// When they were told last.
+    told: Instant,
 }
 
 impl Driver {
@@ -226,6 +234,9 @@ impl Driver {
         let effects = self.agent.start(self.now());
         self.perform(effects);
         loop {
+            if self.untold && (commands.is_empty() || self.told.elapsed() >= TELL_EVERY) {
+                self.tell();
+            }
             let due = self.timers.peek().map(|Reverse((due, _))| *due);
             // Messages before timers: after a pause, what was heard meanwhile comes before what was waited for.
             tokio::select! {
@@ -234,6 +245,7 @@ impl Driver {
                 command = commands.recv() => match command {
                     Some(Command::Leave(done)) => {
                         self.step(Input::Leave);
+                        self.tell();
                         self.farewell().await;
                         // Whoever asked may have stopped waiting.
                         done.send(()).ok();
@@ -277,7 +289,6 @@ impl Driver {
     }
 
     fn perform(&mut self, effects: Vec<MeshEffect>) {
-        let mut changed = false;
         for effect in effects {
             match effect {
                 MeshEffect::Send { to, payload } => self.send(to, payload),
@@ -305,14 +316,16 @@ impl Driver {
                         MeshEvent::Learned { .. } => tracing::debug!(%event, "mesh"),
                         _ => tracing::info!(%event, "mesh"),
                     }
-                    changed = true;
+                    self.untold = true;
                 }
             }
         }
-        if changed {
-            let view = Arc::new(self.agent.view(self.now()));
-            self.publish.send_replace(view);
-        }
+    }
+
+    fn tell(&mut self) {
+        (self.untold, self.told) = (false, Instant::now());
+        let view = Arc::new(self.agent.view(self.now()));
+        self.publish.send_replace(view);
     }
 
     fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {

@@ -12,12 +12,13 @@ mod health;
 pub mod identity;
 pub mod message;
 pub mod metadata;
+mod notes;
 #[cfg(test)]
 mod tests;
 mod track;
 pub mod view;
 
-pub use agent::Agent;
+pub use agent::{Acquaintances, Agent};
 pub use bodies::{BODY_BYTES_MAX, KnownBody};
 pub use config::MembershipSettings;
 pub use driver::{Membership, StartError};

@@ -1,6 +1,7 @@
 //! What nodes say to each other in calls on the mesh lane.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use foca::Member;
@@ -50,7 +51,7 @@ pub(crate) enum MeshReply {
 /// left out, since a denied suspicion leaves no difference that matters.
 pub(crate) fn digest(
     members: impl Iterator<Item = (NodeIdentity, NodeState)>,
-    announced: &BTreeMap<NodeId, Announcement>,
+    announced: &BTreeMap<NodeId, Arc<Announcement>>,
 ) -> BlobHash {
     let mut lines: Vec<_> = members
         .map(|(life, state)| {

@@ -9,14 +9,19 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foca::{BroadcastHandler, Invalidates};
-use riftmesh_base::limits::NODE_NAME_BYTES_MAX;
+use riftmesh_base::limits::{MESSAGE_BYTES_MAX, NODE_NAME_BYTES_MAX};
 use riftmesh_base::{BlobHash, DecodeError, NodeId, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::NodeIdentity;
 
 /// Nodes remembered at most, gone ones included.
-pub const NODES_MAX: usize = 4_096;
+pub const NODES_MAX: usize = 16_384;
+
+const _: () = assert!(
+    NODES_MAX * 256 <= MESSAGE_BYTES_MAX,
+    "all that a node knows of the mesh fits one message"
+);
 
 /// What a node offers. A claim, spread by gossip; the roster in the log says what it was admitted as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -86,7 +91,9 @@ pub(crate) struct Announcement {
     pub(crate) left: bool,
     /// Where the relay listens by which the node is reached, if nobody can dial it.
     pub(crate) relay: Option<SocketAddr>,
-    pub(crate) metadata: NodeMetadata,
+    /// Shared with the views that readers hold.
+    #[serde(with = "shared")]
+    pub(crate) metadata: Arc<NodeMetadata>,
     /// The hash of what it says at length, if it says anything.
     pub(crate) body: Option<BlobHash>,
 }
@@ -94,6 +101,25 @@ pub(crate) struct Announcement {
 impl Announcement {
     fn age(&self) -> (u64, u32) {
         (self.generation, self.version)
+    }
+}
+
+/// A shared value travels as itself.
+mod shared {
+    use super::{Arc, Deserialize, Serialize};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &Arc<T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.as_ref().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Arc<T>, D::Error> {
+        T::deserialize(from).map(Arc::new)
     }
 }
 
@@ -109,14 +135,43 @@ pub(crate) enum AnnouncementError {
 /// The newest announcement of each node.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
-    pub(crate) nodes: BTreeMap<NodeId, Announcement>,
+    pub(crate) nodes: BTreeMap<NodeId, Arc<Announcement>>,
     /// Counts what was learned, so that a reader can tell that nothing was.
     pub(crate) changes: u64,
+    /// Who said something new since the last look, with what was known before.
+    news: BTreeMap<NodeId, Option<Arc<Announcement>>>,
     /// Announced at the last clearing by nodes that were not members.
     strangers: BTreeSet<NodeId>,
 }
 
 impl Book {
+    pub(crate) fn said_by(&self, node: NodeId) -> Option<&Announcement> {
+        self.nodes.get(&node).map(Arc::as_ref)
+    }
+
+    /// Who said something new since this was last called, with what was known of them before.
+    pub(crate) fn take_news(&mut self) -> BTreeMap<NodeId, Option<Arc<Announcement>>> {
+        std::mem::take(&mut self.news)
+    }
+
+    fn keep(&mut self, announcement: Arc<Announcement>) {
+        let node = announcement.node;
+        let before = self.nodes.insert(node, announcement);
+        self.news.entry(node).or_insert(before);
+        self.changes += 1;
+    }
+
+    /// Keeps all of these, as far as nothing is known of their nodes.
+    pub(crate) fn extend(&mut self, said: &[Arc<Announcement>]) {
+        for announcement in said {
+            if !self.nodes.contains_key(&announcement.node) && self.nodes.len() < NODES_MAX {
+                self.keep(Arc::clone(announcement));
+            }
+        }
+        // In no more room than it must have.
+        self.nodes = std::mem::take(&mut self.nodes).into_iter().collect();
+    }
+
     /// Forgets what nodes said that are not members and were not at the last clearing either. An announcement may arrive
     /// before the news that its node exists; without an end, the book would fill with nodes that are gone for good.
     pub(crate) fn clear_strangers(&mut self, is_member: impl Fn(NodeId) -> bool) {
@@ -151,8 +206,7 @@ impl Announcements {
             None => book.nodes.len() < NODES_MAX,
         };
         if is_news {
-            book.nodes.insert(announcement.node, announcement);
-            book.changes += 1;
+            book.keep(Arc::new(announcement));
         }
         Ok(is_news)
     }
@@ -213,10 +267,10 @@ mod tests {
             version,
             left: false,
             relay: None,
-            metadata: NodeMetadata {
+            metadata: Arc::new(NodeMetadata {
                 name: name.to_owned(),
                 role: AdvertisedRole::Worker,
-            },
+            }),
             body: None,
         }
     }

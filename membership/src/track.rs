@@ -1,52 +1,18 @@
-//! Compares what foca and the announcements say now with what they said before, and dates the changes.
+//! The dated view of the members, kept up to date by what changed: a mesh of thousands has news about one of them at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use foca::State;
+use foca::{Member, State};
 use riftmesh_base::{Millis, NodeId};
 use riftmesh_transport::{Target, relayed};
 
 use crate::bodies::Bodies;
 use crate::effect::MeshEvent;
 use crate::identity::NodeIdentity;
-use crate::metadata::Announcement;
+use crate::metadata::{Announcement, Book};
 use crate::view::{NodeState, NodeView};
-
-/// What the view was last made from. Most steps of the protocol change nothing, and this tells so without looking up
-/// every member.
-#[derive(Debug, Default)]
-pub(crate) struct Glance {
-    own: Option<(NodeIdentity, bool)>,
-    announced: u64,
-    members: Vec<(NodeIdentity, State)>,
-}
-
-impl Glance {
-    /// Whether nothing has changed since the last call: who this node is and whether it left, how much was learned of what
-    /// nodes say, and the members.
-    pub(crate) fn is_still(
-        &mut self,
-        own: (NodeIdentity, bool),
-        announced: u64,
-        members: impl ExactSizeIterator<Item = (NodeIdentity, State)>,
-    ) -> bool {
-        let count = members.len();
-        let mut still =
-            (self.own, self.announced, self.members.len()) == (Some(own), announced, count);
-        (self.own, self.announced) = (Some(own), announced);
-        self.members.truncate(count);
-        for (at, member) in members.enumerate() {
-            match self.members.get_mut(at) {
-                Some(before) if *before == member => continue,
-                Some(before) => *before = member,
-                None => self.members.push(member),
-            }
-            still = false;
-        }
-        still
-    }
-}
 
 /// The relay of a life, if its description, and not that of another life, names one.
 pub(crate) fn relay_of(
@@ -67,105 +33,198 @@ pub(crate) fn reach(life: &NodeIdentity, relay: Option<SocketAddr>) -> Target {
     }
 }
 
+/// A member as foca has it, and since when it looks as it does. What it says of itself is in the book.
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    generation: u64,
+    address: SocketAddr,
+    state: State,
+    since: Millis,
+}
+
+/// What of a record, with what its node said, makes a difference to readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Look {
+    generation: u64,
+    state: NodeState,
+    address: SocketAddr,
+}
+
+impl Record {
+    fn new(member: &Member<NodeIdentity>, since: Millis) -> Self {
+        Self {
+            generation: member.id().generation,
+            address: member.id().address,
+            state: member.state(),
+            since,
+        }
+    }
+
+    fn life(&self, node: NodeId) -> NodeIdentity {
+        NodeIdentity {
+            node,
+            generation: self.generation,
+            address: self.address,
+        }
+    }
+
+    fn look(&self, node: NodeId, said: Option<&Announcement>) -> Look {
+        let life = self.life(node);
+        let said_goodbye = said.is_some_and(|said| said.left && said.generation == self.generation);
+        Look {
+            generation: self.generation,
+            state: match said_goodbye {
+                true => NodeState::Left,
+                false => self.state.into(),
+            },
+            address: reach(&life, relay_of(&life, said)).address,
+        }
+    }
+}
+
+/// What may have changed since the last look.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Members as foca has them now.
+    pub(crate) members: BTreeMap<NodeId, Member<NodeIdentity>>,
+    /// What these nodes had said before; what they say now is in the book.
+    pub(crate) said: BTreeMap<NodeId, Option<Arc<Announcement>>>,
+    /// Whose bodies were learned.
+    pub(crate) learned: BTreeSet<NodeId>,
+    /// Who is not remembered any more.
+    pub(crate) forgotten: Vec<NodeId>,
+}
+
+impl News {
+    /// Those who may look different now, or say something else.
+    pub(crate) fn nodes(&self) -> BTreeSet<NodeId> {
+        let named = self.members.keys().chain(self.said.keys());
+        named.chain(&self.learned).copied().collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+            && self.said.is_empty()
+            && self.learned.is_empty()
+            && self.forgotten.is_empty()
+    }
+}
+
 /// The dated view that readers get.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
-    nodes: BTreeMap<NodeId, NodeView>,
+    nodes: BTreeMap<NodeId, Record>,
 }
 
 impl Tracker {
-    pub(crate) fn nodes(&self) -> &BTreeMap<NodeId, NodeView> {
-        &self.nodes
+    pub(crate) fn knows(&self, node: NodeId) -> bool {
+        self.nodes.contains_key(&node)
     }
 
-    /// Takes over `seen` (every known node with its state) and gives what changed.
+    /// Takes no more room than it must, after many were added in their order.
+    pub(crate) fn pack(&mut self) {
+        self.nodes = std::mem::take(&mut self.nodes).into_iter().collect();
+    }
+
+    /// Whether a node is there as far as foca knows, be it suspect.
+    pub(crate) fn is_active(&self, node: NodeId) -> bool {
+        let record = self.nodes.get(&node);
+        record.is_some_and(|record| record.state != State::Down)
+    }
+
+    /// Lives that ended without a goodbye.
+    pub(crate) fn lost<'a>(&'a self, book: &'a Book) -> impl Iterator<Item = NodeIdentity> + 'a {
+        let down = self.nodes.iter().filter(|(_, r)| r.state == State::Down);
+        let lost = down.filter(|(node, record)| {
+            record.look(**node, book.said_by(**node)).state == NodeState::Down
+        });
+        lost.map(|(node, record)| record.life(*node))
+    }
+
+    /// Everybody, as readers see them.
+    pub(crate) fn view(&self, book: &Book, bodies: &Bodies) -> BTreeMap<NodeId, NodeView> {
+        let nodes = self.nodes.iter().map(|(&id, record)| {
+            let said = book.said_by(id);
+            let look = record.look(id, said);
+            let view = NodeView {
+                id,
+                address: look.address,
+                relay: relay_of(&record.life(id), said),
+                generation: look.generation,
+                state: look.state,
+                since: record.since,
+                metadata: said.map(|said| Arc::clone(&said.metadata)),
+                body: bodies.of(id).cloned(),
+            };
+            (id, view)
+        });
+        nodes.collect()
+    }
+
+    /// Takes over the news and gives what they change for readers.
     pub(crate) fn refresh(
         &mut self,
         now: Millis,
-        seen: Vec<(NodeIdentity, NodeState)>,
-        announced: &BTreeMap<NodeId, Announcement>,
+        news: &News,
+        book: &Book,
         bodies: &Bodies,
     ) -> Vec<MeshEvent> {
         let mut events = Vec::new();
-        for (life, state) in &seen {
-            let announcement = announced.get(&life.node);
-            let said_goodbye =
-                announcement.is_some_and(|a| a.left && a.generation == life.generation);
-            let state = if said_goodbye {
-                NodeState::Left
-            } else {
-                *state
-            };
-            events.extend(self.observe(now, life, state, relay_of(life, announcement)));
-            events.extend(self.describe(life.node, announcement));
-            events.extend(self.learn(life.node, bodies));
+        for node in news.nodes() {
+            // One that speaks before anybody has told of its life is not known yet.
+            if let Some(known) = self.nodes.get(&node).copied() {
+                self.update(now, node, known, news, book, &mut events);
+            } else if let Some(member) = news.members.get(&node) {
+                let record = Record::new(member, now);
+                self.nodes.insert(node, record);
+                let said = book.said_by(node);
+                events.push(changed(node, record.look(node, said)));
+                events.extend(said.map(|_| MeshEvent::Described { node }));
+                events.extend(bodies.of(node).map(|_| MeshEvent::Learned { node }));
+            }
         }
-        let gone = self.nodes.len() - seen.len();
-        if gone > 0 {
-            self.nodes.retain(|node, _| {
-                let known = seen.iter().any(|(life, _)| life.node == *node);
-                if !known {
-                    events.push(MeshEvent::Forgotten { node: *node });
-                }
-                known
-            });
+        for node in &news.forgotten {
+            if self.nodes.remove(node).is_some() {
+                events.push(MeshEvent::Forgotten { node: *node });
+            }
         }
         events
     }
 
-    fn observe(
+    fn update(
         &mut self,
         now: Millis,
-        life: &NodeIdentity,
-        state: NodeState,
-        relay: Option<SocketAddr>,
-    ) -> Option<MeshEvent> {
-        let view = self.nodes.entry(life.node).or_insert_with(|| NodeView {
-            id: life.node,
-            address: life.address,
-            relay: None,
-            // No life yet, so that the first one is a change.
-            generation: 0,
-            state: NodeState::Down,
-            since: now,
-            metadata: None,
-            body: None,
-        });
-        let address = reach(life, relay).address;
-        let before = (view.generation, view.address, view.state);
-        if before == (life.generation, address, state) {
-            return None;
+        node: NodeId,
+        known: Record,
+        news: &News,
+        book: &Book,
+        events: &mut Vec<MeshEvent>,
+    ) {
+        let said = book.said_by(node);
+        let said_before = news.said.get(&node).map_or(said, Option::as_deref);
+        let member = news.members.get(&node);
+        let mut record = member.map_or(known, |member| Record::new(member, known.since));
+        let (before, look) = (known.look(node, said_before), record.look(node, said));
+        if (before.generation, before.state) != (look.generation, look.state) {
+            record.since = now;
         }
-        if (view.generation, view.state) != (life.generation, state) {
-            view.since = now;
+        self.nodes.insert(node, record);
+        if before != look {
+            events.push(changed(node, look));
         }
-        view.generation = life.generation;
-        (view.address, view.relay) = (address, relay);
-        view.state = state;
-        Some(MeshEvent::Changed {
-            node: life.node,
-            generation: life.generation,
-            state,
-        })
+        if said.map(|said| &said.metadata) != said_before.map(|said| &said.metadata) {
+            events.push(MeshEvent::Described { node });
+        }
+        if news.learned.contains(&node) {
+            events.push(MeshEvent::Learned { node });
+        }
     }
+}
 
-    fn describe(&mut self, node: NodeId, announcement: Option<&Announcement>) -> Option<MeshEvent> {
-        let view = self.nodes.get_mut(&node)?;
-        let announced = announcement.map(|a| &a.metadata)?;
-        if view.metadata.as_ref() == Some(announced) {
-            return None;
-        }
-        view.metadata = Some(announced.clone());
-        Some(MeshEvent::Described { node })
-    }
-
-    fn learn(&mut self, node: NodeId, bodies: &Bodies) -> Option<MeshEvent> {
-        let view = self.nodes.get_mut(&node)?;
-        let known = bodies.of(node)?;
-        if view.body.as_ref() == Some(known) {
-            return None;
-        }
-        view.body = Some(known.clone());
-        Some(MeshEvent::Learned { node })
+fn changed(node: NodeId, look: Look) -> MeshEvent {
+    MeshEvent::Changed {
+        node,
+        generation: look.generation,
+        state: look.state,
     }
 }

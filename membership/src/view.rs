@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use riftmesh_base::{Millis, NodeId};
 use serde::{Deserialize, Serialize};
@@ -51,7 +52,7 @@ pub struct NodeView {
     /// Since when, on this process's mesh clock; see [`MembershipView::at`].
     pub since: Millis,
     /// What it said about itself, once that is known.
-    pub metadata: Option<NodeMetadata>,
+    pub metadata: Option<Arc<NodeMetadata>>,
     /// What it said last at length, of what this node could fetch.
     pub body: Option<KnownBody>,
 }

@@ -1,10 +1,11 @@
 //! The leader's round: look at the state, propose what is missing. Runs on every voter and rests where it does not
 //! lead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use riftmesh_base::time::wall_clock;
 use riftmesh_base::{BlobHash, ClusterId, ConfigurationName, LogIndex, Millis};
 use riftmesh_raft::{RaftNode, RaftRole};
@@ -14,9 +15,11 @@ use riftmesh_statemachine::hold::HoldVerb;
 use riftmesh_statemachine::job::JobSpec;
 use riftmesh_statemachine::level::HOLDS_SINCE;
 use riftmesh_statemachine::reply::Reply;
+use riftmesh_statemachine::roster::SessionRecord;
 use riftmesh_statemachine::rotation::RotationVerb;
 use riftmesh_statemachine::terms::{JobRequest, Terms};
 use riftmesh_statemachine::trust::TrustVerb;
+use riftmesh_transport::relayed;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -29,6 +32,8 @@ use crate::node::voter::VoterService;
 
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_millis(250);
+/// Hosts asked at a time whether a node that gossip counts out has left its port; the next ones in the next round.
+const LOOKS_MAX: usize = 32;
 /// A proposal of a chore waits this long; the next round sees whether it was done.
 const PROPOSE_MAX: Duration = Duration::from_secs(3);
 
@@ -93,7 +98,7 @@ impl Chores {
         if !self.in_office().await {
             return;
         }
-        let proposals = self.proposals();
+        let proposals = self.proposals().await;
         for body in proposals {
             let candidate = match &body {
                 Body::Promote { model, .. } => Some(*model),
@@ -126,8 +131,8 @@ impl Chores {
         self.confirmed_term.is_some()
     }
 
-    fn proposals(&mut self) -> Vec<Body> {
-        let mut bodies = self.expiries();
+    async fn proposals(&mut self) -> Vec<Body> {
+        let mut bodies = self.expiries().await;
         let Self {
             raft,
             loops,
@@ -170,19 +175,8 @@ impl Chores {
         bodies
     }
 
-    fn expiries(&self) -> Vec<Body> {
-        let members = self.mesh.members();
-        let open: Vec<_> = self.raft.read(|_, state| {
-            let fact = |session: &riftmesh_statemachine::roster::SessionRecord| OpenSessionFact {
-                session: session.id,
-                down: members.iter().any(|member| {
-                    member.node == session.node
-                        && member.generation == session.generation
-                        && member.state.is_gone()
-                }),
-            };
-            state.sessions().map(fact).collect()
-        });
+    async fn expiries(&self) -> Vec<Body> {
+        let open = self.open_sessions().await;
         let verdicts = self
             .service
             .with_memory(|memory, now| memory.sessions.expire(&open, now))
@@ -194,6 +188,37 @@ impl Chores {
                 Body::ExpireSession { session, reason }
             })
             .collect()
+    }
+
+    /// The open sessions, with what gossip says of their nodes. Where it says that one is gone, its host is asked too.
+    async fn open_sessions(&self) -> Vec<OpenSessionFact> {
+        let members = self.mesh.members();
+        let gone: BTreeMap<_, _> = members
+            .iter()
+            .filter(|member| member.state.is_gone())
+            .map(|member| ((member.node, member.generation), member.address))
+            .collect();
+        let sessions: Vec<_> = self.raft.read(|_, state| {
+            let life = |session: &SessionRecord| (session.node, session.generation);
+            let sessions = state.sessions();
+            sessions
+                .map(|s| (s.id, gone.get(&life(s)).copied()))
+                .collect()
+        });
+        // A host behind a relay cannot be asked.
+        let asked = sessions.iter().filter_map(|(_, address)| *address);
+        let asked = asked.filter(|address| relayed::route(*address).is_none());
+        let looks = asked.take(LOOKS_MAX).map(async |address| {
+            let is_refused = self.mesh.port_refused(address, ROUND).await;
+            is_refused.then_some(address)
+        });
+        let refused: BTreeSet<_> = join_all(looks).await.into_iter().flatten().collect();
+        let facts = sessions.into_iter().map(|(session, gone)| OpenSessionFact {
+            session,
+            down: gone.is_some(),
+            refused: gone.is_some_and(|address| refused.contains(&address)),
+        });
+        facts.collect()
     }
 
     /// Proposes a chore. True if the log has it.

@@ -28,6 +28,16 @@ pub struct OpenSessionFact {
     pub session: SessionId,
     /// Gossip says *down*, or *left*, for the very generation that opened the session.
     pub down: bool,
+    /// Its host told this leader that nobody listens at the node's address any more.
+    pub refused: bool,
+}
+
+impl OpenSessionFact {
+    /// Whether the end of the node shows: to some member, which told all others, and to this leader's own eyes. Either word can be
+    /// forged; and a job that is taken back wrongly costs its work, since its holder's token is good for nothing then.
+    fn is_evident(&self) -> bool {
+        self.down && self.refused
+    }
 }
 
 impl SessionWatch {
@@ -63,7 +73,8 @@ impl SessionWatch {
                 .entry(fact.session)
                 .or_insert(now.max(self.since));
             let silence = now.since(heard);
-            let reason = if fact.down && silence > SESSION_SILENCE_WITH_EVIDENCE {
+            let missed = fact.down && silence > SESSION_SILENCE_WITH_EVIDENCE;
+            let reason = if missed || fact.is_evident() {
                 Loss::Down
             } else if silence > SESSION_TTL + SESSION_GRACE {
                 Loss::Silent
@@ -89,7 +100,12 @@ mod tests {
     const S: SessionId = SessionId(1);
 
     fn open(down: bool) -> Vec<OpenSessionFact> {
-        vec![OpenSessionFact { session: S, down }]
+        let refused = false;
+        vec![OpenSessionFact {
+            session: S,
+            down,
+            refused,
+        }]
     }
 
     #[test]
@@ -109,6 +125,25 @@ mod tests {
         watch.heard(S, Millis(10_000));
         assert!(watch.expire(&open(true), Millis(18_000)).is_empty());
         assert_eq!(watch.expire(&open(true), Millis(18_001)), [(S, Loss::Down)]);
+    }
+
+    /// A closed port next to gossip's word needs no silence: the node may have been heard just before it was killed. By itself it
+    /// says nothing: the way to the node may be closed for this leader alone.
+    #[test]
+    fn a_closed_port_that_gossip_knows_of_ends_a_session_at_once() {
+        let mut watch = SessionWatch::new(Millis(0));
+        watch.heard(S, Millis(10_000));
+        let fact = |down| OpenSessionFact {
+            session: S,
+            down,
+            refused: true,
+        };
+        assert!(watch.expire(&[fact(false)], Millis(39_000)).is_empty());
+        watch.heard(S, Millis(40_000));
+        assert_eq!(
+            watch.expire(&[fact(true)], Millis(40_000)),
+            [(S, Loss::Down)]
+        );
     }
 
     #[test]
@@ -131,6 +166,7 @@ mod tests {
             .map(|n| OpenSessionFact {
                 session: SessionId(n),
                 down: false,
+                refused: false,
             })
             .collect();
         let mut watch = SessionWatch::new(Millis(0));

@@ -1,12 +1,15 @@
 //! The membership view in the words of this crate.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use riftmesh_base::NodeId;
 use riftmesh_membership::{AdvertisedRole, Membership, NodeState};
 use riftmesh_statemachine::roster::Role;
-use riftmesh_transport::QuicLink;
+use riftmesh_transport::link::BoxFuture;
+use riftmesh_transport::{Link as _, QuicLink};
 
 use super::body::NodeBody;
 use super::mesh::{MeshMember, MeshState, MeshView, Told};
@@ -64,5 +67,9 @@ impl MeshView for Gossip {
             Some((node.id, Told { age, body }))
         });
         told.collect()
+    }
+
+    fn port_refused(&self, address: SocketAddr, within: Duration) -> BoxFuture<'_, bool> {
+        self.link.port_refused(address, within)
     }
 }

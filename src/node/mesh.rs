@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use riftmesh_base::{Millis, NodeId};
 use riftmesh_statemachine::roster::Role;
+use riftmesh_transport::link::BoxFuture;
 
 use super::body::NodeBody;
 
@@ -81,6 +82,8 @@ pub trait MeshView: Send + Sync + 'static {
     fn members(&self) -> Vec<MeshMember>;
     /// What they say at length, of whom that is known.
     fn told(&self) -> BTreeMap<NodeId, Told>;
+    /// Whether the host at this address says, when asked now, that nobody listens there. Silence is a no.
+    fn port_refused(&self, address: SocketAddr, within: Duration) -> BoxFuture<'_, bool>;
 }
 
 /// Shared by the parts of a node.

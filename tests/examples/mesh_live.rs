@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use riftmesh_base::{BlobHash, NodeId};
-use riftmesh_membership::NodeState;
+use riftmesh_membership::{MembershipSettings, NodeState};
 use riftmesh_tests::mesh::live::LiveMembers;
 use riftmesh_transport::{
     BoxFuture, Handler, Lane, Link, NodeCredential, Peer, QuicLink, QuicSettings, Refused, Target,
@@ -30,7 +30,7 @@ const DIALS_AT_ONCE: usize = 16;
 /// A segment or a checkpoint.
 const BLOB_BYTES: usize = 64 << 20;
 const BLOB_RUNS: usize = 5;
-/// How long a mesh at rest is looked at, after the news of its forming has run dry.
+/// How long a mesh at rest is looked at.
 const REST: Duration = Duration::from_secs(20);
 /// Members that join, and then end, one after the other.
 const TRIALS: u64 = 10;
@@ -278,7 +278,9 @@ async fn mesh(count: u64) -> Outcome {
     let mut members = LiveMembers::start(count)?;
     members.settle().await?;
     let formed = begin.elapsed();
-    tokio::time::sleep(REST).await;
+    // In two rounds of probes a connection to everybody comes to stand, and the news of forming runs dry.
+    let rounds = 2 * count * MembershipSettings::default().probe_every.0;
+    tokio::time::sleep(REST.max(Duration::from_millis(rounds))).await;
     let (bytes, processor, begin) = (members.bytes_sent(), processor_seconds()?, Instant::now());
     tokio::time::sleep(REST).await;
     let span = begin.elapsed().as_secs_f64() * count as f64;

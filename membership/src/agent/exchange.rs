@@ -6,14 +6,14 @@ use bytes::Bytes;
 use foca::{Member, State};
 use rand::RngExt;
 use rand::seq::IteratorRandom;
-use riftmesh_base::{BlobHash, Millis, NodeId, decode, encode};
+use riftmesh_base::{Millis, NodeId, decode, encode};
 use riftmesh_transport::Target;
 
 use super::{Agent, Alarm, SEEK_SLOWDOWN_MAX};
 use crate::effect::MeshEffect;
 use crate::health::LocalHealth;
 use crate::identity::NodeIdentity;
-use crate::message::{MeshReply, MeshRequest, WholeView, digest};
+use crate::message::{MeshReply, MeshRequest, WholeView};
 use crate::metadata::NODES_MAX;
 use crate::view::NodeState;
 
@@ -47,11 +47,9 @@ impl Agent {
             return;
         }
         self.feel(LocalHealth::recover);
-        let known = self.tracker.nodes();
-        let mut book = self.announcements.book();
-        book.clear_strangers(|node| known.contains_key(&node));
-        drop(book);
-        self.bodies.retain(|node| known.contains_key(&node));
+        let is_known = |node| self.tracker.knows(node);
+        self.announcements.book().clear_strangers(is_known);
+        self.bodies.retain(is_known);
         let member = self.random_member();
         let known: Vec<_> = self.core.iter_members().map(|m| m.id().address).collect();
         let mut seeds = self.foreign_seeds();
@@ -86,12 +84,11 @@ impl Agent {
     }
 
     pub(super) fn random_gone(&mut self) -> Option<Target> {
-        let nodes = self.tracker.nodes().values();
-        let gone = nodes.filter(|node| node.state == NodeState::Down);
-        gone.choose(&mut self.rng).map(|node| Target {
-            node: Some(node.id),
-            address: node.address,
-        })
+        let lost = self
+            .tracker
+            .lost(&self.announcements.book())
+            .choose(&mut self.rng);
+        lost.map(|life| self.target(&life))
     }
 
     /// Tells a few members on a stream that this node leaves. Gossip alone may be lost with the connections that close at
@@ -119,10 +116,6 @@ impl Agent {
         self.effects.push(MeshEffect::Exchange { to: with, body });
     }
 
-    pub(crate) fn digest(&self) -> BlobHash {
-        digest(self.everybody(), &self.announcements.book().nodes)
-    }
-
     /// All known lives, this node's among them.
     pub(super) fn everybody(&self) -> impl Iterator<Item = (NodeIdentity, NodeState)> {
         let own = self.identity();
@@ -141,13 +134,14 @@ impl Agent {
     pub(super) fn whole_view(&self) -> WholeView {
         let sender = self.identity();
         let members = self.core.iter_membership_state();
+        let book = self.announcements.book();
         WholeView {
             sender,
             members: members
                 .filter(|m| m.id().node != sender.node)
                 .cloned()
                 .collect(),
-            announcements: self.announcements.book().nodes.values().cloned().collect(),
+            announcements: book.nodes.values().map(|said| (**said).clone()).collect(),
         }
     }
 

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use rand::RngExt;
 use rand::seq::IteratorRandom;
-use riftmesh_base::{BlobHash, Millis, NodeId, encode};
+use riftmesh_base::{BlobHash, Millis, encode};
 
 use super::{Agent, Alarm};
 use crate::bodies::{BODIES_PER_CALL, BODY_BYTES_MAX, KnownBody};
@@ -42,18 +42,9 @@ impl Agent {
         self.publish(now);
     }
 
-    /// Those who are there and whose bodies are not.
-    fn missing_bodies(&self) -> Vec<(NodeId, BlobHash)> {
-        let own = self.identity().node;
-        let members = self.core.iter_members().map(|member| member.id().node);
-        let book = self.announcements.book();
-        self.bodies
-            .missing(members.filter(|node| *node != own), &book.nodes)
-    }
-
     /// Begins to fetch if something is missing and that is not under way.
     pub(super) fn want_bodies(&mut self, now: Millis) {
-        if self.fetching || self.left || self.missing_bodies().is_empty() {
+        if self.fetching || self.left || self.bodies.missing().is_empty() {
             return;
         }
         self.fetching = true;
@@ -63,9 +54,9 @@ impl Agent {
 
     /// Asks for what is missing and comes back to it, until nothing is.
     pub(super) fn fetch_bodies(&mut self, now: Millis) {
-        let missing = self.missing_bodies();
-        let wanted = missing.iter().choose(&mut self.rng).copied();
-        let Some((owner, hash)) = wanted.filter(|_| !self.left) else {
+        let missing = self.bodies.missing();
+        let wanted = missing.iter().choose(&mut self.rng);
+        let Some((&owner, &hash)) = wanted.filter(|_| !self.left) else {
             self.fetching = false;
             self.fruitless = 0;
             return;
@@ -79,7 +70,7 @@ impl Agent {
             .filter(|life| asks_owner == (life.node == owner))
             .choose(&mut self.rng);
         let partner = life.map(|life| self.target(&life));
-        let rest = missing.iter().map(|(_, hash)| *hash);
+        let rest = self.bodies.missing().values().copied();
         let rest = rest
             .filter(|other| *other != hash)
             .sample(&mut self.rng, BODIES_PER_CALL - 1);
@@ -109,7 +100,8 @@ impl Agent {
             let count = bodies.len();
             return tracing::warn!(count, "an answer with too many bodies was refused");
         }
-        let missing = self.missing_bodies();
+        // One hash may be wanted of several, and an answer may hold it twice.
+        let missing = self.bodies.missing().clone();
         for bytes in bodies {
             if let Err(error) = within("body", bytes.len(), BODY_BYTES_MAX) {
                 tracing::warn!(%error, "a body was refused");
@@ -117,7 +109,7 @@ impl Agent {
             }
             let (hash, bytes) = (BlobHash::of(&bytes), Bytes::from(bytes));
             // Of none, if it was damaged, or if another peer was quicker.
-            for (node, _) in missing.iter().filter(|(_, wanted)| *wanted == hash) {
+            for (node, _) in missing.iter().filter(|(_, wanted)| **wanted == hash) {
                 let body = KnownBody {
                     hash,
                     bytes: bytes.clone(),

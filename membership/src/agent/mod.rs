@@ -9,17 +9,23 @@
 mod admission;
 mod exchange;
 mod fetch;
+mod look;
 mod relay;
+#[cfg(test)]
+mod scratch;
 mod verdict;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use foca::{AccumulatingRuntime, Foca, Member, OwnedNotification, PostcardCodec, State, Timer};
+use foca::{AccumulatingRuntime, Foca, Member, OwnedNotification, State, Timer};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use riftmesh_base::{Millis, Seed, decode, encode};
+use riftmesh_base::{Millis, NodeId, Seed, decode, encode};
 
+pub use self::look::Acquaintances;
+use self::look::LastDigest;
 use crate::bodies::Bodies;
 use crate::config::MembershipSettings;
 use crate::effect::{Input, MeshEffect, MeshEvent, TimerId};
@@ -27,8 +33,9 @@ use crate::health::LocalHealth;
 use crate::identity::NodeIdentity;
 use crate::message::MeshReply;
 use crate::metadata::{Announcement, Announcements, MetadataError, NodeMetadata};
-use crate::track::{Glance, Tracker};
-use crate::view::{MembershipView, NodeState};
+use crate::notes::{MemberNotes, NotingCodec};
+use crate::track::Tracker;
+use crate::view::NodeState;
 
 /// A timer this late means that this process was frozen, so what it missed says nothing about others.
 const STALL: Millis = Millis::from_secs(2);
@@ -40,7 +47,7 @@ const INVESTIGATE_EVERY: Millis = Millis::from_secs(4);
 /// Seeking slows down to this multiple of its period.
 const SEEK_SLOWDOWN_MAX: u64 = 5;
 
-type Core = Foca<NodeIdentity, PostcardCodec, StdRng, Announcements>;
+type Core = Foca<NodeIdentity, NotingCodec, StdRng, Announcements>;
 type CoreRuntime = AccumulatingRuntime<NodeIdentity>;
 
 /// What a timer is for.
@@ -64,7 +71,12 @@ pub struct Agent {
     own: Announcement,
     bodies: Bodies,
     tracker: Tracker,
-    glance: Glance,
+    notes: MemberNotes,
+    /// Gone nodes that foca has forgotten since the last look.
+    forgotten: Vec<NodeId>,
+    /// This node's life as readers know it.
+    shown: Option<NodeIdentity>,
+    last_digest: LastDigest,
     alarms: BTreeMap<TimerId, (Millis, Alarm)>,
     timers_made: u64,
     rng: StdRng,
@@ -95,11 +107,12 @@ impl Agent {
     ) -> Result<Self, MetadataError> {
         metadata.check()?;
         let announcements = Announcements::default();
+        let notes = MemberNotes::default();
         let core = Foca::with_custom_broadcast(
             identity,
             settings.protocol(settings.suspicion()),
             StdRng::seed_from_u64(seed.derive("foca", 0).0),
-            PostcardCodec,
+            NotingCodec::new(notes.clone()),
             announcements.clone(),
         );
         let own = Announcement {
@@ -108,7 +121,7 @@ impl Agent {
             version: 0,
             left: false,
             relay: None,
-            metadata,
+            metadata: Arc::new(metadata),
             body: None,
         };
         Ok(Self {
@@ -119,7 +132,10 @@ impl Agent {
             own,
             bodies: Bodies::default(),
             tracker: Tracker::default(),
-            glance: Glance::default(),
+            notes,
+            forgotten: Vec::new(),
+            shown: None,
+            last_digest: LastDigest::default(),
             alarms: BTreeMap::new(),
             timers_made: 0,
             rng: StdRng::seed_from_u64(seed.derive("agent", 0).0),
@@ -163,7 +179,7 @@ impl Agent {
             Input::Relayed { relay } => self.relayed(now, relay),
             Input::Describe(metadata) => match metadata.check() {
                 Ok(()) => {
-                    self.own.metadata = metadata;
+                    self.own.metadata = Arc::new(metadata);
                     self.own.version += 1;
                     self.publish(now);
                 }
@@ -183,43 +199,6 @@ impl Agent {
     /// How this node does itself, from 0 (well) to 8 (often frozen or suspected); a gauge.
     pub fn health(&self) -> u8 {
         self.health.score()
-    }
-
-    /// What this node believes.
-    pub fn view(&self, now: Millis) -> MembershipView {
-        MembershipView {
-            local: self.identity().node,
-            at: now,
-            nodes: self.tracker.nodes().clone(),
-        }
-    }
-
-    fn finish(&mut self, now: Millis) -> Vec<MeshEffect> {
-        let own = self.identity();
-        let changes = self.announcements.book().changes + self.bodies.changes();
-        let members = self.core.iter_membership_state();
-        let members = members.map(|member| (*member.id(), member.state()));
-        if self.glance.is_still((own, self.left), changes, members) {
-            return std::mem::take(&mut self.effects);
-        }
-        let seen = self.everybody().collect();
-        let book = self.announcements.book();
-        let events = self.tracker.refresh(now, seen, &book.nodes, &self.bodies);
-        drop(book);
-        for event in events {
-            if let MeshEvent::Changed {
-                node,
-                state: NodeState::Suspect,
-                ..
-            } = event
-                && let Some(member) = self.member(node)
-            {
-                self.investigate(now, *member.id());
-            }
-            self.effects.push(MeshEffect::Notify(event));
-        }
-        self.want_bodies(now);
-        std::mem::take(&mut self.effects)
     }
 
     /// Lets foca act and carries out what it asks for.
@@ -255,7 +234,7 @@ impl Agent {
                 let floor = self.identity().generation;
                 self.effects.push(MeshEffect::Renew { floor });
             }
-            // The tracker compares whole states, which misses nothing.
+            // They leave suspicions out; what the codec notes misses nothing.
             OwnedNotification::Defunct
             | OwnedNotification::MemberUp(_)
             | OwnedNotification::MemberDown(_)
@@ -302,6 +281,11 @@ impl Agent {
                 .is_none_or(|member| member.incarnation() != incarnation) => {}
             Alarm::Core(Timer::SendIndirectProbe { probed_id, token }) => {
                 self.probe_late(now, probed_id, token);
+            }
+            Alarm::Core(Timer::RemoveDown(life)) => {
+                let timer = Timer::RemoveDown(life);
+                self.run(now, |core, runtime| core.handle_timer(timer, runtime));
+                self.forget(life.node);
             }
             Alarm::Core(timer) => self.run(now, |core, runtime| core.handle_timer(timer, runtime)),
             Alarm::Seek { tries } => {

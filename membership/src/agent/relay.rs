@@ -20,7 +20,7 @@ impl Agent {
     /// Where to send to a life, and who must answer there.
     pub(super) fn target(&self, life: &NodeIdentity) -> Target {
         let book = self.announcements.book();
-        reach(life, relay_of(life, book.nodes.get(&life.node)))
+        reach(life, relay_of(life, book.said_by(life.node)))
     }
 
     /// Whether nothing can reach this node: what others answer to its probes gets lost, and says nothing about them.

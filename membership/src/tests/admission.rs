@@ -26,9 +26,9 @@ fn known(agent: &Agent) -> usize {
 #[test]
 fn a_full_mesh_lets_nobody_in() {
     let mut full = agent(1);
-    full.step(Millis(0), view_of(100..3_100));
-    assert_eq!(known(&full), 3_001);
-    full.step(Millis(0), view_of(4_000..7_000));
+    full.step(Millis(0), view_of(100..12_100));
+    assert_eq!(known(&full), 12_001);
+    full.step(Millis(0), view_of(20_000..28_000));
     // Itself is not among the members that foca keeps.
     assert_eq!(known(&full), NODES_MAX + 1);
 

@@ -1,5 +1,7 @@
 //! Bodies: what is asked of whom, and what is believed.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use foca::{Member, State};
 use riftmesh_base::{BlobHash, Millis, NodeId, decode, encode};
@@ -21,7 +23,7 @@ fn view(version: u32, hash: BlobHash, others: std::ops::Range<u64>) -> Input {
         version,
         left: false,
         relay: None,
-        metadata: super::metadata(SPEAKER),
+        metadata: Arc::new(super::metadata(SPEAKER)),
         body: Some(hash),
     };
     let view = WholeView {

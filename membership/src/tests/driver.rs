@@ -194,7 +194,7 @@ async fn a_life_in_the_mesh(wire: impl Wire) {
         .unwrap();
     three
         .sees("two's new description", |view| {
-            view.get(NodeId(2)).unwrap().metadata.as_ref() == Some(&described)
+            view.get(NodeId(2)).unwrap().metadata.as_deref() == Some(&described)
         })
         .await;
 

@@ -4,6 +4,7 @@ mod admission;
 mod bodies;
 mod comparison;
 mod driver;
+mod incremental;
 
 use std::net::SocketAddr;
 

@@ -23,8 +23,8 @@ use tokio::time::timeout;
 
 use super::metadata;
 
-/// What all wait for takes less, or has failed.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// What all wait for takes less, or has failed. Two hundred members have forty thousand connections to make.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Seeds that newcomers ask.
 const SEEDS: usize = 3;
 
@@ -186,8 +186,11 @@ impl LiveMembers {
         let nodes: Vec<_> = self.nodes().collect();
         self.all_see("everybody", |view| {
             let is_known = |node: &NodeId| {
-                let mut active = view.active();
-                active.any(|seen| seen.id == *node && seen.metadata.is_some())
+                let seen = view.get(*node);
+                seen.is_some_and(|seen| {
+                    matches!(seen.state, NodeState::Alive | NodeState::Suspect)
+                        && seen.metadata.is_some()
+                })
             };
             nodes.iter().all(is_known)
         })

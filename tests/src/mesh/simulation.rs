@@ -203,7 +203,7 @@ fn descriptions_spread() {
     let took = world.run_until(Millis::from_secs(5), "spreading", |world| {
         (1..=NODES).all(|node| {
             let view = world.agent(node).view(world.now);
-            view.get(NodeId(20)).unwrap().metadata.as_ref() == Some(&described)
+            view.get(NodeId(20)).unwrap().metadata.as_deref() == Some(&described)
         })
     });
     println!("described everywhere after {took}");

@@ -51,7 +51,15 @@ pub fn formed_with(settings: MembershipSettings, seed: u64, nodes: u64, loss: f6
     world.loss = loss;
     storm(&mut world, nodes);
     world.run(CALM);
-    world.events.clear();
+    world.events = Vec::new();
+    world
+}
+
+/// A mesh of `nodes` at rest that never had to form, for sizes at which that takes too long.
+pub fn acquainted(seed: u64, nodes: u64) -> World {
+    let mut world = World::new(seed);
+    world.start_acquainted(nodes);
+    world.run(CALM);
     world
 }
 

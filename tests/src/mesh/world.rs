@@ -10,11 +10,13 @@ use rand::{RngExt, SeedableRng};
 use riftmesh_base::limits::DATAGRAM_BYTES_MAX;
 use riftmesh_base::{Millis, NodeId, Seed};
 use riftmesh_membership::{
-    AdvertisedRole, Agent, Input, MembershipSettings, MeshEffect, MeshEvent, NodeIdentity,
-    NodeMetadata, NodeState,
+    Acquaintances, AdvertisedRole, Agent, Input, MembershipSettings, MeshEffect, MeshEvent,
+    NodeIdentity, NodeMetadata, NodeState,
 };
 use riftmesh_transport::Target;
 use riftmesh_transport::relayed::{self, Route};
+
+use super::standings::Standings;
 
 /// Messages kept in [`World::overheard`].
 const OVERHEARD_MAX: usize = 200;
@@ -57,14 +59,6 @@ impl Ord for Event {
     }
 }
 
-/// How an agent last said that a node looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Standing {
-    generation: u64,
-    state: NodeState,
-    described: bool,
-}
-
 struct Station {
     agent: Agent,
     /// The incarnation of the process: which start of the node this is.
@@ -92,8 +86,7 @@ pub struct World {
     pub overheard: VecDeque<Input>,
     /// Directions in which nothing gets through: (from, to).
     pub cut: BTreeSet<(NodeId, NodeId)>,
-    /// Of each node, how each observer sees it.
-    standings: BTreeMap<NodeId, BTreeMap<NodeId, Standing>>,
+    standings: Standings,
     doors: BTreeMap<SocketAddr, NodeIdentity>,
     /// The relays of the nodes that nobody can dial.
     relays: BTreeMap<NodeId, NodeIdentity>,
@@ -132,7 +125,7 @@ impl World {
             events: Vec::new(),
             overheard: VecDeque::new(),
             cut: BTreeSet::new(),
-            standings: BTreeMap::new(),
+            standings: Standings::default(),
             doors: BTreeMap::new(),
             relays: BTreeMap::new(),
             stations: BTreeMap::new(),
@@ -169,11 +162,18 @@ impl World {
     }
 
     /// Starts a node, or another life of it.
-    ///
-    /// # Panics
-    /// Never: the description is within its bounds.
-    #[expect(clippy::expect_used, reason = "the description is a short literal")]
     pub fn start(&mut self, node: u64, generation: u64, address: SocketAddr) {
+        self.prepare(node, generation, address);
+        let now = self.now;
+        if let Some(station) = self.stations.get_mut(&NodeId(node)) {
+            let effects = station.agent.start(now);
+            self.perform(NodeId(node), effects);
+        }
+    }
+
+    /// Puts a node in its place, or another life of it, that does nothing yet.
+    #[expect(clippy::expect_used, reason = "the description is a short literal")]
+    fn prepare(&mut self, node: u64, generation: u64, address: SocketAddr) {
         let life = NodeIdentity {
             node: NodeId(node),
             generation,
@@ -185,17 +185,14 @@ impl World {
             ..self.settings.clone()
         };
         let agent = Agent::new(settings, life, metadata(node), self.seeds.clone(), seed);
-        let mut agent = agent.expect("a description within its bounds");
-        let effects = agent.start(self.now);
         let station = Station {
-            agent,
+            agent: agent.expect("a description within its bounds"),
             life,
             paused_until: Millis(0),
         };
         self.kill(node);
         self.stations.insert(life.node, station);
         self.doors.insert(address, life);
-        self.perform(life.node, effects);
     }
 
     /// Starts a node that nobody can dial, or another life of it.
@@ -206,6 +203,35 @@ impl World {
     /// The relay of a node that nobody can dial.
     pub fn relay_of(&self, node: u64) -> Option<u64> {
         self.relays.get(&NodeId(node)).map(|life| life.node.0)
+    }
+
+    /// Starts the nodes 1 to `count` as members that have known one another for a while, not all on the same tick.
+    pub fn start_acquainted(&mut self, count: u64) {
+        for node in 1..=count {
+            self.prepare(node, 1, address(node));
+        }
+        let all: Acquaintances = self
+            .stations
+            .values()
+            .map(|station| &station.agent)
+            .collect();
+        for node in (1..=count).map(NodeId) {
+            let now = self.now;
+            let Some(station) = self.stations.get_mut(&node) else {
+                continue;
+            };
+            let mut effects = station.agent.acquaint(now, &all);
+            effects.extend(station.agent.start(now));
+            let late = Millis(self.rng.random_range(0..self.settings.probe_every.0));
+            for effect in &mut effects {
+                if let MeshEffect::Schedule { after, .. } = effect {
+                    *after += late;
+                }
+            }
+            self.perform(node, effects);
+            // Everybody noticing everybody is no news.
+            self.events = Vec::new();
+        }
     }
 
     /// Starts the nodes 1 to `count`.
@@ -222,9 +248,7 @@ impl World {
             self.relays.remove(&NodeId(node));
             self.silence_relay(station.life);
         }
-        for observers in self.standings.values_mut() {
-            observers.remove(&NodeId(node));
-        }
+        self.standings.forget_observer(NodeId(node));
     }
 
     /// Freezes a running node.
@@ -333,10 +357,9 @@ impl World {
 
     /// How `node` looks to every other running node.
     pub fn seen_by_others(&self, node: u64) -> BTreeSet<(Option<u64>, Option<NodeState>)> {
-        let standings = self.standings.get(&NodeId(node));
         let others = self.stations.keys().filter(|other| other.0 != node);
         others
-            .map(|other| standings.and_then(|observers| observers.get(other)))
+            .map(|other| self.standings.get(*other, NodeId(node)))
             .map(|seen| (seen.map(|s| s.generation), seen.map(|s| s.state)))
             .collect()
     }
@@ -348,48 +371,17 @@ impl World {
 
     /// Whether every running node sees every other one, description included, and none as gone.
     pub fn is_complete(&self) -> bool {
-        let is_known = |standing: &Standing| {
-            standing.described && matches!(standing.state, NodeState::Alive | NodeState::Suspect)
+        let is_known = |observer: NodeId, node: NodeId| {
+            self.standings.get(observer, node).is_some_and(|standing| {
+                standing.described
+                    && matches!(standing.state, NodeState::Alive | NodeState::Suspect)
+            })
         };
-        self.stations.keys().all(|node| {
-            let Some(observers) = self.standings.get(node) else {
-                return false;
-            };
+        let mut nodes = self.stations.keys();
+        nodes.all(|node| {
             let mut others = self.stations.keys();
-            others.all(|other| observers.get(other).is_some_and(is_known))
+            others.all(|other| is_known(*other, *node))
         })
-    }
-
-    /// Takes note of what an agent says of the others.
-    fn observe(&mut self, observer: NodeId, event: &MeshEvent) {
-        match *event {
-            MeshEvent::Changed {
-                node,
-                generation,
-                state,
-            } => {
-                let observers = self.standings.entry(node).or_default();
-                let described = observers.get(&observer).is_some_and(|seen| seen.described);
-                let standing = Standing {
-                    generation,
-                    state,
-                    described,
-                };
-                observers.insert(observer, standing);
-            }
-            MeshEvent::Described { node } => {
-                let observers = self.standings.get_mut(&node);
-                if let Some(seen) = observers.and_then(|all| all.get_mut(&observer)) {
-                    seen.described = true;
-                }
-            }
-            MeshEvent::Forgotten { node } => {
-                if let Some(observers) = self.standings.get_mut(&node) {
-                    observers.remove(&observer);
-                }
-            }
-            MeshEvent::Learned { .. } | MeshEvent::Joined | MeshEvent::Alone => {}
-        }
     }
 
     fn deliver(&mut self, event: Event) {
@@ -482,7 +474,7 @@ impl World {
                     self.push(Millis(5), life, Delivery::Input(input));
                 }
                 MeshEffect::Notify(event) => {
-                    self.observe(node, &event);
+                    self.standings.observe(node, &event);
                     self.events.push((self.now, node, event));
                 }
             }

@@ -1,7 +1,7 @@
 //! The real network: one QUIC endpoint per node that both dials and answers.
 //!
-//! Three kinds of connections go to a peer, dialled when first needed: consensus, everything small, and blobs. A
-//! node answers on connections dialled by its peers and calls on those it dialled itself, so two nodes dialling
+//! Four kinds of connections go to a peer, dialled when first needed: consensus, gossip, everything else that is small, and
+//! blobs. A node answers on connections dialled by its peers and calls on those it dialled itself, so two nodes dialling
 //! each other at once is no conflict.
 
 mod calls;
@@ -139,8 +139,7 @@ impl QuicLink {
             credential.cluster(),
             Arc::clone(&gate),
             client,
-            settings.dial,
-            settings.connections_dialled_max,
+            &settings,
         ));
         lines.dial_with(&pool);
         Ok(Arc::new(Self {
@@ -180,7 +179,7 @@ impl QuicLink {
         let client = settings::client(credential, &self.settings)?;
         self.door.renew(credential)?;
         self.endpoint.set_server_config(Some(server));
-        self.pool.replace_config(client);
+        self.pool.replace_configs(client);
         if self.gate.trust(trusted) {
             self.pool.drop_unwelcome();
         }
@@ -337,27 +336,44 @@ impl QuicLink {
     }
 
     async fn send_datagram(&self, to: Target, payload: Bytes) -> Result<(), CallError> {
-        let dialled = match timeout(DATAGRAM_DIAL, self.pool.get(to, Class::General)).await {
-            Ok(dialled) => dialled?,
-            Err(_) => {
-                let reason = format!("no connection within {DATAGRAM_DIAL:?}");
-                return Err(CallError::Unreachable { target: to, reason });
-            }
-        };
-        let connection = &dialled.connection;
-        let fits = connection
-            .max_datagram_size()
-            .is_some_and(|max| payload.len() <= max);
-        let sent = if fits {
-            connection.send_datagram(payload).map_err(|e| e.to_string())
-        } else {
-            // The path takes smaller packets than it should: a stream of its own carries the datagram instead.
-            timeout(DATAGRAM_DIAL, send_as_stream(connection, &payload))
-                .await
-                .unwrap_or_else(|_| Err("the peer takes no more datagrams".to_owned()))
-        };
-        sent.map_err(|reason| CallError::Unreachable { target: to, reason })
+        let dialled = self.for_datagrams(to).await?;
+        let is_fresh = dialled.is_fresh(self.settings.idle);
+        put(&dialled.connection, to, payload.clone()).await?;
+        if is_fresh {
+            return Ok(());
+        }
+        // The peer may have started anew since the last packet of this connection, and says so when it gets this one.
+        let ended = timeout(DATAGRAM_DIAL, dialled.connection.closed()).await;
+        if ended.is_ok() {
+            let dialled = self.for_datagrams(to).await?;
+            put(&dialled.connection, to, payload).await?;
+        }
+        Ok(())
     }
+
+    async fn for_datagrams(&self, to: Target) -> Result<Dialled, CallError> {
+        let dialled = timeout(DATAGRAM_DIAL, self.pool.get(to, Class::Gossip)).await;
+        dialled.unwrap_or_else(|_| {
+            let reason = format!("no connection within {DATAGRAM_DIAL:?}");
+            Err(CallError::Unreachable { target: to, reason })
+        })
+    }
+}
+
+/// Sends a datagram on a connection, as such or as a stream.
+async fn put(connection: &quinn::Connection, to: Target, payload: Bytes) -> Result<(), CallError> {
+    let fits = connection
+        .max_datagram_size()
+        .is_some_and(|max| payload.len() <= max);
+    let sent = if fits {
+        connection.send_datagram(payload).map_err(|e| e.to_string())
+    } else {
+        // The path takes smaller packets than it should: a stream of its own carries the datagram instead.
+        timeout(DATAGRAM_DIAL, send_as_stream(connection, &payload))
+            .await
+            .unwrap_or_else(|_| Err("the peer takes no more datagrams".to_owned()))
+    };
+    sent.map_err(|reason| CallError::Unreachable { target: to, reason })
 }
 
 async fn send_as_stream(connection: &quinn::Connection, payload: &[u8]) -> Result<(), String> {

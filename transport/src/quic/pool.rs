@@ -11,6 +11,7 @@ use quinn::{ClientConfig, Connection, ConnectionError, Endpoint};
 use riftmesh_base::time::wall_clock;
 use riftmesh_base::{ClusterId, NodeId};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::calls::Calls;
@@ -18,6 +19,7 @@ use super::frame::{self, Kind, Outcome};
 use super::gate::Gate;
 use super::refusal::refused;
 use super::relay::canonical;
+use super::settings::{DialConfigs, QuicSettings};
 use super::{STRANGER, trust};
 use crate::identity::{CertificateFacts, NodeName};
 use crate::link::{BoxFuture, CallError, Lane, Target};
@@ -25,16 +27,20 @@ use crate::relayed;
 
 /// A dialled connection unused for this long is let go.
 const UNUSED_MAX: Duration = Duration::from_secs(300);
+/// One for gossip after this: in a mesh of two thousand each member is probed every 23 minutes, and a handshake costs more than
+/// what keeps the connection alive for so long.
+const UNUSED_GOSSIP_MAX: Duration = Duration::from_secs(1_800);
 /// A connection that brings nothing although calls wait on it is replaced after this long. Not sooner: a busy or
 /// distant peer may miss a few short deadlines.
 const SILENCE_MAX: Duration = Duration::from_millis(1_500);
 
 /// What a connection is for. Consensus shares with nobody, neither can bulk data hold up small calls, and on a line to a relay
-/// nothing else has a place.
+/// nothing else has a place. Gossip goes to everybody, but rarely, so that its connections may be silent for long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Class {
     Consensus,
     General,
+    Gossip,
     Bulk,
     /// A line to a relay.
     Relay,
@@ -44,7 +50,18 @@ impl From<Lane> for Class {
     fn from(lane: Lane) -> Self {
         match lane {
             Lane::Raft => Self::Consensus,
-            Lane::Client | Lane::Mesh => Self::General,
+            Lane::Client => Self::General,
+            Lane::Mesh => Self::Gossip,
+        }
+    }
+}
+
+impl Class {
+    /// How long a connection may go unused.
+    fn unused_max(self) -> Duration {
+        match self {
+            Self::Gossip => UNUSED_GOSSIP_MAX,
+            Self::Consensus | Self::General | Self::Bulk | Self::Relay => UNUSED_MAX,
         }
     }
 }
@@ -92,13 +109,25 @@ impl Dialled {
 
     /// True when nothing has arrived for too long. Asked after a call went unanswered.
     fn is_silent(&self) -> bool {
+        self.note_progress();
+        lock(&self.progress).at.elapsed() >= SILENCE_MAX
+    }
+
+    /// Whether something was known to have arrived within this time. Asked before each use, so that the first one after a long
+    /// silence can tell.
+    pub(super) fn is_fresh(&self, within: Duration) -> bool {
+        let noted = lock(&self.progress).at;
+        self.note_progress();
+        noted.elapsed() < within
+    }
+
+    fn note_progress(&self) {
         let packets = self.packets();
         let mut progress = lock(&self.progress);
         if packets != progress.packets {
             let at = Instant::now();
             *progress = Progress { packets, at };
         }
-        progress.at.elapsed() >= SILENCE_MAX
     }
 }
 
@@ -143,9 +172,11 @@ pub(super) struct Pool {
     endpoint: Endpoint,
     cluster: ClusterId,
     gate: Arc<Gate>,
-    config: Mutex<ClientConfig>,
+    configs: Mutex<DialConfigs>,
     dial_timeout: Duration,
     connections_max: usize,
+    /// Places for dials of gossip.
+    gossip_dials: Arc<Semaphore>,
     /// Where dialling and the connections run, whatever runtime the callers are on.
     runtime: Handle,
     entries: Mutex<HashMap<(SocketAddr, Class), Entry>>,
@@ -156,25 +187,25 @@ impl Pool {
         endpoint: Endpoint,
         cluster: ClusterId,
         gate: Arc<Gate>,
-        config: ClientConfig,
-        dial_timeout: Duration,
-        connections_max: usize,
+        configs: DialConfigs,
+        settings: &QuicSettings,
     ) -> Self {
         Self {
             endpoint,
             cluster,
             gate,
-            config: Mutex::new(config),
-            dial_timeout,
-            connections_max,
+            configs: Mutex::new(configs),
+            dial_timeout: settings.dial,
+            connections_max: settings.connections_dialled_max,
+            gossip_dials: Arc::new(Semaphore::new(settings.gossip_dials_max)),
             runtime: Handle::current(),
             entries: Mutex::new(HashMap::new()),
         }
     }
 
-    /// Dials with `config` from now on.
-    pub(super) fn replace_config(&self, config: ClientConfig) {
-        *lock(&self.config) = config;
+    /// Dials with `configs` from now on.
+    pub(super) fn replace_configs(&self, configs: DialConfigs) {
+        *lock(&self.configs) = configs;
     }
 
     /// How far the nodes are to which there are connections; of several to a node the shortest counts.
@@ -231,7 +262,8 @@ impl Pool {
             entry.used = now;
             return entry.dial.clone();
         }
-        entries.retain(|_, entry| entry.is_usable() && now - entry.used < UNUSED_MAX);
+        entries
+            .retain(|(_, class), entry| entry.is_usable() && now - entry.used < class.unused_max());
         if entries.len() >= self.connections_max
             && let Some(oldest) = entries
                 .iter()
@@ -240,7 +272,7 @@ impl Pool {
         {
             entries.remove(&oldest);
         }
-        let dial = self.dial(address);
+        let dial = self.dial(address, class);
         let entry = Entry {
             dial: dial.clone(),
             used: now,
@@ -249,12 +281,21 @@ impl Pool {
         dial
     }
 
-    fn dial(&self, address: SocketAddr) -> Dial {
+    fn dial(&self, address: SocketAddr, class: Class) -> Dial {
         let endpoint = self.endpoint.clone();
-        let config = lock(&self.config).clone();
+        let configs = lock(&self.configs).clone();
+        let (config, places) = match class {
+            Class::Gossip => (configs.gossip, Some(Arc::clone(&self.gossip_dials))),
+            Class::Consensus | Class::General | Class::Bulk | Class::Relay => (configs.usual, None),
+        };
         let (cluster, dial_timeout) = (self.cluster, self.dial_timeout);
         let gate = Arc::clone(&self.gate);
         let task = self.runtime.spawn(async move {
+            // The semaphore is never closed; and without a place one dials all the same.
+            let _place = match &places {
+                Some(places) => places.acquire().await.ok(),
+                None => None,
+            };
             tokio::select! {
                 result = timeout(dial_timeout, establish(&endpoint, config, address, cluster, &gate)) => result
                     .unwrap_or_else(|_| {

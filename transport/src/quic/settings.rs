@@ -20,12 +20,20 @@ use crate::tls;
 /// Tuning of a QUIC endpoint. The defaults are meant for production; tests shorten some of them.
 #[derive(Debug, Clone)]
 pub struct QuicSettings {
-    /// A packet is sent on each connection at least this often.
+    /// Whoever dialled a connection sends a packet on it at least this often.
     pub keep_alive: Duration,
     /// A connection silent for this long is lost.
     pub idle: Duration,
+    /// The same for connections that carry gossip only. In time there is one to every member, and each is used once in a round
+    /// of probes: what keeps them alive must not cost more than the gossip.
+    pub gossip_keep_alive: Duration,
+    /// See [`QuicSettings::gossip_keep_alive`]. Whether a member lives is found out by probing it, not by this.
+    pub gossip_idle: Duration,
     /// A new connection must stand within this time.
     pub dial: Duration,
+    /// Connections for gossip that are dialled at a time; others wait. A machine that starts more handshakes than it can finish in
+    /// time finishes none.
+    pub gossip_dials_max: usize,
     /// Connections kept open to peers at most; beyond that the least recently used ones are let go.
     pub connections_dialled_max: usize,
     /// Connections accepted from peers at most; more are refused.
@@ -47,7 +55,10 @@ impl Default for QuicSettings {
         Self {
             keep_alive: Duration::from_secs(5),
             idle: Duration::from_secs(20),
+            gossip_keep_alive: Duration::from_secs(140),
+            gossip_idle: Duration::from_secs(300),
             dial: Duration::from_secs(3),
+            gossip_dials_max: 32,
             connections_dialled_max: 2_048,
             connections_accepted_max: 4_096,
             calls_per_lane_max: 1_024,
@@ -83,11 +94,17 @@ pub(super) const fn bytes_u32(bytes: usize) -> u32 {
     bytes as u32
 }
 
-pub(super) fn transport(settings: &QuicSettings) -> Arc<TransportConfig> {
+/// What is sent so that a connection does not end, how often, and after what silence it ends all the same.
+struct Patience {
+    keep_alive: Option<Duration>,
+    idle: Duration,
+}
+
+fn transport(patience: &Patience) -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
     config
-        .keep_alive_interval(Some(settings.keep_alive))
-        .max_idle_timeout(IdleTimeout::try_from(settings.idle).ok())
+        .keep_alive_interval(patience.keep_alive)
+        .max_idle_timeout(IdleTimeout::try_from(patience.idle).ok())
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
@@ -107,6 +124,8 @@ pub(super) fn transport(settings: &QuicSettings) -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
+/// Who answers leaves it to who dialled to keep the connection alive, and to say how long its silence may last: of what both
+/// sides offer the shorter time counts.
 pub(super) fn server(
     credential: &NodeCredential,
     settings: &QuicSettings,
@@ -114,20 +133,39 @@ pub(super) fn server(
     let crypto = QuicServerConfig::try_from(tls::server(credential)?)
         .map_err(|e| CredentialError::Crypto(e.to_string()))?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(transport(settings));
+    config.transport_config(transport(&Patience {
+        keep_alive: None,
+        idle: settings.gossip_idle.max(settings.idle),
+    }));
     config.max_incoming(settings.connections_accepted_max);
     Ok(config)
+}
+
+/// What connections are dialled with.
+#[derive(Clone)]
+pub(super) struct DialConfigs {
+    pub(super) usual: ClientConfig,
+    /// For those that carry gossip only.
+    pub(super) gossip: ClientConfig,
 }
 
 pub(super) fn client(
     credential: &NodeCredential,
     settings: &QuicSettings,
-) -> Result<ClientConfig, CredentialError> {
+) -> Result<DialConfigs, CredentialError> {
     let crypto = QuicClientConfig::try_from(tls::client(credential)?)
         .map_err(|e| CredentialError::Crypto(e.to_string()))?;
-    let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(transport(settings));
-    Ok(config)
+    let mut usual = ClientConfig::new(Arc::new(crypto));
+    let mut gossip = usual.clone();
+    usual.transport_config(transport(&Patience {
+        keep_alive: Some(settings.keep_alive),
+        idle: settings.idle,
+    }));
+    gossip.transport_config(transport(&Patience {
+        keep_alive: Some(settings.gossip_keep_alive),
+        idle: settings.gossip_idle,
+    }));
+    Ok(DialConfigs { usual, gossip })
 }
 
 /// A restarted node must be able to tell its peers that their old connections are gone, so the key of those

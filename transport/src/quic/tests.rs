@@ -255,6 +255,94 @@ async fn connections_are_shared_and_bounded() {
     timeout(DEADLINE, settled).await.unwrap();
 }
 
+/// While a connection for calls is kept alive, one for gossip is left in peace.
+#[tokio::test]
+async fn gossip_is_not_kept_alive_as_calls_are() {
+    let pair = Pair::new(&QuicSettings {
+        keep_alive: Duration::from_millis(20),
+        ..QuicSettings::default()
+    });
+    let (target, pool) = (pair.target(), &pair.alice.pool);
+    let gossip = pool.get(target, Class::Gossip).await.unwrap();
+    let calls = pair.dialled().await;
+    let sent = |dialled: &Dialled| dialled.connection.stats().frame_tx.ping;
+    let (gossip_before, calls_before) = (sent(&gossip), sent(&calls));
+    let many = async {
+        while sent(&calls) < calls_before + 20 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(DEADLINE, many).await.unwrap();
+    // One or two are to find out what size of packets the path takes.
+    assert!(sent(&gossip) < gossip_before + 10);
+}
+
+/// A peer that started anew gets the first datagram that is sent to it, although nothing told of that before.
+#[test]
+fn datagrams_reach_who_started_anew() {
+    let authority = ClusterAuthority::create(ClusterId([9; 16]), wall_clock()).unwrap();
+    let issue = |node| {
+        let lasting = Millis::from_secs(3_600);
+        authority.issue(NodeId(node), Role::Voter, lasting, wall_clock())
+    };
+    let (alice, bob) = (issue(1).unwrap(), issue(2).unwrap());
+    let settings = QuicSettings {
+        // Every silence counts as long.
+        idle: Duration::from_millis(1),
+        ..QuicSettings::default()
+    };
+    let start = |address: SocketAddr| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (sender, datagrams) = mpsc::channel(16);
+        let link = {
+            let _inside = runtime.enter();
+            QuicLink::bind(address, &bob, settings.clone()).unwrap()
+        };
+        link.serve(Arc::new(Gate {
+            entered: Semaphore::new(0),
+            permits: Semaphore::new(0),
+            datagrams: sender,
+        }));
+        (runtime, link.local_address(), datagrams)
+    };
+    let ours = tokio::runtime::Runtime::new().unwrap();
+    ours.block_on(async {
+        let anywhere = (Ipv4Addr::LOCALHOST, 0).into();
+        let alice = QuicLink::bind(anywhere, &alice, settings.clone()).unwrap();
+        let (life, address, mut datagrams) = start(anywhere);
+        let target = Target {
+            node: Some(NodeId(2)),
+            address,
+        };
+        alice.datagram(target, "to the first".into()).await.unwrap();
+        let received = timeout(DEADLINE, datagrams.recv()).await.unwrap();
+        assert_eq!(received.unwrap(), "to the first");
+        // As `kill -9` does: it says nothing.
+        life.shutdown_background();
+        let (life, _, mut datagrams) = loop {
+            // The port is free once the runtime has gone.
+            match std::net::UdpSocket::bind(address) {
+                Ok(socket) => {
+                    drop(socket);
+                    break start(address);
+                }
+                Err(_) => sleep(Duration::from_millis(10)).await,
+            }
+        };
+        alice
+            .datagram(target, "to the second".into())
+            .await
+            .unwrap();
+        let received = timeout(DEADLINE, datagrams.recv()).await.unwrap();
+        assert_eq!(received.unwrap(), "to the second");
+        life.shutdown_background();
+    });
+}
+
 /// Without a certificate nobody gets further than the door: not on the way of the nodes, not by naming the nodes'
 /// protocol, and not by asking at the door for what nodes ask for.
 #[tokio::test]
