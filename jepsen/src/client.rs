@@ -106,7 +106,7 @@ fn trouble(error: &ureq::Error) -> Trouble {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::io::{Read as _, Write as _};
     use std::net::{SocketAddr, TcpListener};
@@ -124,7 +124,32 @@ mod tests {
         address
     }
 
-    fn node(http: SocketAddr) -> NodePlan {
+    /// A server that answers each path with a text, for as long as the test lasts.
+    pub(crate) fn serve(answers: Vec<(&'static str, String)>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = [0; 4_096];
+                let length = stream.read(&mut request).unwrap();
+                let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                let path = request.split(' ').nth(1).unwrap_or_default();
+                let body = answers.iter().find(|(own, _)| *own == path);
+                let head = |status, length| {
+                    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n")
+                };
+                let answer = match body {
+                    Some((_, text)) => head("200 OK", text.len()) + text,
+                    None => head("404 No", 0),
+                };
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        address
+    }
+
+    pub(crate) fn node(http: SocketAddr) -> NodePlan {
         NodePlan {
             name: "v1".to_owned(),
             voter: true,

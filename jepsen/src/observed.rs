@@ -48,6 +48,45 @@ pub struct ObservedLeader {
     pub term: i64,
 }
 
+/// A voter's own part in the consensus group, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedPart {
+    /// Its id.
+    pub node: String,
+    /// It is among the voters that it knows of, and no change of them is half done.
+    pub votes: bool,
+    /// It hears a leader, or leads with a quorum.
+    pub is_led: bool,
+    /// The last entry that it knows to be committed.
+    pub committed: i64,
+    /// The last entry in its state.
+    pub applied: i64,
+}
+
+impl ObservedPart {
+    /// Reads an answer of `/v1/raft`.
+    ///
+    /// # Errors
+    /// Names the field that is missing.
+    pub fn from_json(answer: &Value) -> anyhow::Result<Self> {
+        let status = &answer["answer"]["status"];
+        let node = status["node"].as_str().context("`node` is missing")?;
+        let members = status["members"].as_array().context("`members` is no list")?;
+        let truth = |name: &str| {
+            let value = status[name].as_bool();
+            value.with_context(|| format!("`{name}` is missing"))
+        };
+        let is_own = |member: &&Value| member["node"] == node && member["voter"] == true;
+        Ok(Self {
+            node: node.to_owned(),
+            votes: members.iter().any(|member| is_own(&member)) && !truth("joint")?,
+            is_led: truth("has_quorum")?,
+            committed: status["committed"].as_i64().unwrap_or(0),
+            applied: status["applied"].as_i64().unwrap_or(0),
+        })
+    }
+}
+
 impl ObservedQueue {
     /// Reads an answer of `/v1/jobs`.
     ///

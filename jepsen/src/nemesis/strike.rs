@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::clocks::{WallClock, clock};
 use super::network::{self, Links};
-use super::replace::replace;
+use super::replace::{VOTERS_MIN, may_lose_a_disk, replace};
 use super::{Fault, FaultOutcome, SURVIVED};
 use crate::cluster::Cluster;
 use crate::dress::Dress;
@@ -175,10 +175,7 @@ impl<'a> Strike<'a> {
             }
             Undo::Mend(before) | Undo::Flap(before, _) => Ok(self.mend(&before)),
             Undo::Free(number) => self.free_disk(number),
-            Undo::Replace(number, old) => {
-                let how = replace(self.cluster, self.scout, number, &old)?;
-                Ok(FaultOutcome::Installed(format!("{}; {how}", active.what)))
-            }
+            Undo::Replace(number, old) => replace(self.cluster, self.scout, number, &old),
             Undo::Undrain(id) => {
                 let order = json!({"undrain-node": id});
                 let done = Pace::default().wait_until(UNDRAIN_MAX, || self.scout.ordered(&order));
@@ -324,6 +321,12 @@ impl<'a> Strike<'a> {
     }
 
     fn wipe(&mut self) -> anyhow::Result<Begun> {
+        if !may_lose_a_disk(self.cluster, self.scout) {
+            return Ok(Begun::Skipped(format!(
+                "there are not {VOTERS_MIN} voters that all vote, hear the leader and have everything: with one disk less \
+                 what was acknowledged could be lost"
+            )));
+        }
         let victims = self.one_of(&self.running(true));
         let Some(victim) = victims.first().copied() else {
             return Ok(Begun::Skipped("nobody to do it to".to_owned()));
