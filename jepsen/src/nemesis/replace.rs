@@ -65,7 +65,9 @@ fn step(cluster: &Cluster, scout: &Process<'_>, number: usize, old: &str) -> Res
     let knows = |part: &ObservedPart| part.node == new && part.votes && part.is_led;
     match scout.part(plan) {
         Some(part) if knows(&part) => Ok(()),
-        part => Err(format!("it was given its vote and does not know it yet: {part:?}")),
+        part => Err(format!(
+            "it was given its vote and does not know it yet: {part:?}"
+        )),
     }
 }
 

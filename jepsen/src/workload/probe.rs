@@ -96,6 +96,12 @@ impl Process<'_> {
         self.voters().iter().any(done)
     }
 
+    /// Writes a setting that nobody reads, at any voter that takes it; whether one said that it is done.
+    pub fn write_long(&self, value: &str) -> bool {
+        let (any, free) = (json!("any"), Value::Null);
+        self.ordered(&Self::write_setting("long", value, &any, &free))
+    }
+
     /// Gives an order about who votes; the answer says whether it is done.
     ///
     /// # Errors
