@@ -466,7 +466,7 @@ pub enum EventLine {
         /// What it did.
         effects: Vec<Effect>,
     },
-    /// Some lines are missing here: the watcher was slow, or a snapshot was installed.
+    /// Some lines are missing here: the watcher was slow or away for too long, or a snapshot was installed.
     Gap,
 }
 

@@ -66,7 +66,7 @@ const fn kind(
     }
 }
 
-use Workload::{Lock, Queue, Register, Repeat};
+use Workload::{Lock, Members, Queue, Register, Repeat, Watch};
 
 /// Every fault meets every workload of clients once in a round.
 const KINDS: &[Kind] = &[
@@ -104,8 +104,43 @@ const KINDS: &[Kind] = &[
         true,
     ),
     kind(3, 0, &[Register, Lock, Repeat], "wipe", true),
+    kind(
+        5,
+        0,
+        &[Register, Members],
+        "kill-leader,kill-follower,pause,isolate-leader,one-way",
+        true,
+    ),
+    kind(
+        3,
+        0,
+        &[Lock, Watch],
+        "kill-leader,kill-follower,pause,isolate-leader,flapping",
+        true,
+    ),
     kind(3, 0, &[Register, Lock, Repeat], "sync", false),
     kind(3, 0, &[Register, Lock, Repeat], "clock", false),
+];
+
+/// How long writes may be away because of a fault, in milliseconds: at half of its times, and at the longest (the bar is
+/// for all but a hundredth). For a machine that has nothing else to do.
+struct Bar {
+    fault: Fault,
+    middle: Option<i64>,
+    longest: i64,
+}
+
+const BARS: &[Bar] = &[
+    Bar {
+        fault: Fault::KillLeader,
+        middle: Some(800),
+        longest: 1_500,
+    },
+    Bar {
+        fault: Fault::Bridge,
+        middle: None,
+        longest: 2_500,
+    },
 ];
 
 /// One run that is over.
@@ -242,13 +277,30 @@ fn availability(campaign: &Campaign, done: &[Done]) -> anyhow::Result<String> {
             faults.entry(name).or_default().0 += 1;
         }
     }
-    let mut text = "\n| fault | installed | outage p50 / max ms | recovery p50 / max ms |\n|---|---|---|---|\n"
+    let mut text = "\n| fault | installed | outage p50 / max ms | bar | recovery p50 / max ms |\n|---|---|---|---|---|\n"
         .to_owned();
     for (fault, (installed, mut longest, mut recovery)) in faults {
         let (outage, back) = (spread(&mut longest), spread(&mut recovery));
-        writeln!(text, "| {fault} | {installed} | {outage} | {back} |")?;
+        let bar = judged(&fault, &longest);
+        writeln!(
+            text,
+            "| {fault} | {installed} | {outage} | {bar} | {back} |"
+        )?;
     }
     Ok(text)
+}
+
+/// The bar of a fault, and whether its outages, in order, are below.
+fn judged(fault: &str, outages: &[i64]) -> String {
+    let named = |bar: &&Bar| bar.fault.to_string() == fault;
+    let (Some(bar), Some(longest)) = (BARS.iter().find(named), outages.last()) else {
+        return "-".to_owned();
+    };
+    let middle = outages.get(outages.len() / 2);
+    let below = bar.middle.is_none_or(|most| middle <= Some(&most)) && *longest <= bar.longest;
+    let word = if below { "met" } else { "missed" };
+    let most = bar.middle.map_or("-".to_owned(), |most| most.to_string());
+    format!("{most} / {}: {word}", bar.longest)
 }
 
 fn outages_of(folder: &Path) -> Vec<Value> {
@@ -296,5 +348,18 @@ mod tests {
         assert_eq!(all, Fault::parse_list("all").unwrap());
         assert_eq!(spread(&mut [3, 1, 2]), "2 / 3");
         assert_eq!(spread(&mut []), "-");
+    }
+
+    /// A fault with a bar is held against it, by its middle and by its longest outage.
+    #[test]
+    fn outages_are_held_against_their_bars() {
+        assert_eq!(judged("kill-leader", &[300, 700, 1_500]), "800 / 1500: met");
+        assert_eq!(
+            judged("kill-leader", &[300, 900, 1_500]),
+            "800 / 1500: missed"
+        );
+        assert_eq!(judged("bridge", &[2_501]), "- / 2500: missed");
+        assert_eq!(judged("bridge", &[]), "-");
+        assert_eq!(judged("pause", &[9_000]), "-");
     }
 }

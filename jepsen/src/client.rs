@@ -1,5 +1,6 @@
 //! The HTTP API as any client sees it, with outcomes that say what is known.
 
+use std::io::{BufRead as _, BufReader};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,7 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 const BODY_BYTES_MAX: u64 = 32 << 20;
 
 /// How the API begins to say that nothing was done, and promises that nothing will be.
-const NO_LEADER: &str = "no leader could be reached";
+pub const NO_LEADER: &str = "no leader could be reached";
 
 /// Why a call brought no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,11 +63,47 @@ impl Api {
     }
 }
 
+impl Api {
+    /// Reads what a node tells line by line, for `time`, or until it stops; whatever ends it once it has begun is no error.
+    ///
+    /// # Errors
+    /// [`Trouble`]: it did not begin, and nothing is known to have been told.
+    pub fn lines(
+        &self,
+        node: &NodePlan,
+        path: &str,
+        time: Duration,
+        mut take: impl FnMut(&str) + Send,
+    ) -> Result<(), Trouble> {
+        let address = format!("http://{}{path}", node.http);
+        let request = self.agent.get(address);
+        let request = request.config().timeout_global(Some(time)).build();
+        within(node, || {
+            let response = request.call().map_err(|error| trouble(&error))?;
+            let status = response.status().as_u16();
+            let mut body = response.into_body();
+            let body = body.with_config().limit(BODY_BYTES_MAX);
+            if !(200..300).contains(&status) {
+                let said = body.read_to_string().unwrap_or_default();
+                return Err(Trouble::Refused(format!("{status} {}", said.trim())));
+            }
+            let mut lines = BufReader::new(body.reader());
+            let mut line = String::new();
+            // What is cut off in the middle was not told.
+            while lines.read_line(&mut line).is_ok() && line.ends_with('\n') {
+                take(line.trim_end());
+                line.clear();
+            }
+            Ok(())
+        })
+    }
+}
+
 /// Connections are made where the node lives, so that no fault of the wire hides a node from its clients.
-fn within(
+fn within<T: Send>(
     node: &NodePlan,
-    act: impl FnOnce() -> Result<Value, Trouble> + Send,
-) -> Result<Value, Trouble> {
+    act: impl FnOnce() -> Result<T, Trouble> + Send,
+) -> Result<T, Trouble> {
     node.within(act)
         .unwrap_or_else(|error| Err(Trouble::Refused(format!("entering {}: {error}", node.name))))
 }
@@ -106,7 +143,7 @@ fn trouble(error: &ureq::Error) -> Trouble {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::io::{Read as _, Write as _};
     use std::net::{SocketAddr, TcpListener};
@@ -124,7 +161,34 @@ mod tests {
         address
     }
 
-    fn node(http: SocketAddr) -> NodePlan {
+    /// A server that answers each path with a text, for as long as the test lasts.
+    pub(crate) fn serve(answers: Vec<(&'static str, String)>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = [0; 4_096];
+                let length = stream.read(&mut request).unwrap();
+                let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                let path = request.split(' ').nth(1).unwrap_or_default();
+                let body = answers.iter().find(|(own, _)| *own == path);
+                let head = |status, length| {
+                    format!(
+                        "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+                    )
+                };
+                let answer = match body {
+                    Some((_, text)) => head("200 OK", text.len()) + text,
+                    None => head("404 No", 0),
+                };
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        address
+    }
+
+    pub(crate) fn node(http: SocketAddr) -> NodePlan {
         NodePlan {
             name: "v1".to_owned(),
             voter: true,
@@ -133,6 +197,23 @@ mod tests {
             namespace: None,
             disk: None,
         }
+    }
+
+    /// Lines are told as far as they are whole; one that breaks off was not told.
+    #[test]
+    fn lines_are_read_as_they_come() {
+        let lines = |answer| {
+            let mut told = Vec::new();
+            let time = Duration::from_secs(5);
+            let began = Api::default().lines(&node(server(answer)), "/", time, |line| {
+                told.push(line.to_owned());
+            });
+            began.map(|()| told)
+        };
+        let broken = "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\none\ntwo\nthr";
+        assert_eq!(lines(broken).unwrap(), ["one", "two"]);
+        let refused = "HTTP/1.1 503 No\r\ncontent-length: 4\r\n\r\nbusy";
+        assert_eq!(lines(refused), Err(Trouble::Refused("503 busy".to_owned())));
     }
 
     /// What is not known to have failed stays possible.

@@ -1,5 +1,7 @@
 //! The queue as a client sees it: our own reading of the API's answers, with nothing from the product's sources.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use anyhow::{Context, bail};
 use serde_json::Value;
 
@@ -46,6 +48,151 @@ pub struct ObservedLeader {
     pub confirmed: bool,
     /// The term.
     pub term: i64,
+}
+
+/// A voter's own part in the consensus group, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedPart {
+    /// Its id.
+    pub node: String,
+    /// It is among the voters that it knows of, and no change of them is half done.
+    pub votes: bool,
+    /// It hears a leader, or leads with a quorum.
+    pub is_led: bool,
+    /// The last entry that it knows to be committed.
+    pub committed: i64,
+    /// The last entry in its state.
+    pub applied: i64,
+}
+
+impl ObservedPart {
+    /// Reads an answer of `/v1/raft`.
+    ///
+    /// # Errors
+    /// Names the field that is missing.
+    pub fn from_json(answer: &Value) -> anyhow::Result<Self> {
+        let status = &answer["answer"]["status"];
+        let node = status["node"].as_str().context("`node` is missing")?;
+        let members = status["members"]
+            .as_array()
+            .context("`members` is no list")?;
+        let truth = |name: &str| {
+            let value = status[name].as_bool();
+            value.with_context(|| format!("`{name}` is missing"))
+        };
+        let is_own = |member: &&Value| member["node"] == node && member["voter"] == true;
+        Ok(Self {
+            node: node.to_owned(),
+            votes: members.iter().any(|member| is_own(&member)) && !truth("joint")?,
+            is_led: truth("has_quorum")?,
+            committed: status["committed"].as_i64().unwrap_or(0),
+            applied: status["applied"].as_i64().unwrap_or(0),
+        })
+    }
+}
+
+/// Who votes, as a voter says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedGroup {
+    /// The entry that holds the members.
+    pub index: i64,
+    /// It is committed and no change is half done.
+    pub settled: bool,
+    /// Ids of the voters, in order.
+    pub voters: Vec<String>,
+    /// Ids of those that follow without a vote.
+    pub learners: Vec<String>,
+}
+
+impl ObservedGroup {
+    /// Reads an answer of `/v1/raft`.
+    ///
+    /// # Errors
+    /// Names the field that is missing.
+    pub fn from_json(answer: &Value) -> anyhow::Result<Self> {
+        let status = &answer["answer"]["status"];
+        let members = status["members"]
+            .as_array()
+            .context("`members` is no list")?;
+        let joint = status["joint"].as_bool().context("`joint` is missing")?;
+        let of = |voter: bool| {
+            let is = move |member: &&Value| member["voter"] == voter;
+            let ids = members
+                .iter()
+                .filter(is)
+                .filter_map(|member| member["node"].as_str());
+            let mut ids: Vec<_> = ids.map(str::to_owned).collect();
+            ids.sort_unstable();
+            ids
+        };
+        let index = status["members_index"].as_i64().unwrap_or(0);
+        Ok(Self {
+            index,
+            settled: !joint && index <= status["committed"].as_i64().unwrap_or(-1),
+            voters: of(true),
+            learners: of(false),
+        })
+    }
+}
+
+/// A line of a watch: what happened at an entry of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedChange {
+    /// Of the entry.
+    pub index: i64,
+    /// A digest of everything that happened.
+    pub digest: String,
+    /// Revisions of the settings that were written: one number more for each, in the whole cluster.
+    pub revisions: Vec<i64>,
+}
+
+impl ObservedChange {
+    /// Reads a line of `/v1/events`; none for a gap.
+    ///
+    /// # Errors
+    /// The line is neither.
+    pub fn from_line(line: &str) -> anyhow::Result<Option<Self>> {
+        let line: Value = serde_json::from_str(line)?;
+        if line == "gap" {
+            return Ok(None);
+        }
+        let index = line["applied"]["index"].as_i64().context("no `index`")?;
+        let effects = line["applied"]["effects"]
+            .as_array()
+            .context("no `effects`")?;
+        let revision = |effect: &Value| effect["setting-changed"]["revision"].as_i64();
+        let mut digest = DefaultHasher::new();
+        line["applied"]["effects"].to_string().hash(&mut digest);
+        Ok(Some(Self {
+            index,
+            digest: format!("{:016x}", digest.finish()),
+            revisions: effects.iter().filter_map(revision).collect(),
+        }))
+    }
+
+    /// As a value of a history; a gap is nil.
+    pub fn to_edn(change: Option<&Self>) -> Edn {
+        change.map_or(Edn::Nil, |change| {
+            let first = [Edn::Int(change.index), Edn::from(change.digest.as_str())];
+            let revisions = change.revisions.iter().copied().map(Edn::Int);
+            Edn::Vector(first.into_iter().chain(revisions).collect())
+        })
+    }
+
+    /// Back from a history; none when it is another kind of value.
+    pub fn from_edn(value: &Edn) -> Option<Option<Self>> {
+        if *value == Edn::Nil {
+            return Some(None);
+        }
+        let [index, digest, revisions @ ..] = value.items()? else {
+            return None;
+        };
+        Some(Some(Self {
+            index: index.int()?,
+            digest: digest.text()?.to_owned(),
+            revisions: revisions.iter().map(Edn::int).collect::<Option<_>>()?,
+        }))
+    }
 }
 
 impl ObservedQueue {
@@ -244,6 +391,24 @@ mod tests {
             ]
         );
         assert_eq!(ObservedQueue::from_edn(&queue.to_edn("v1")), Some(queue));
+    }
+
+    /// A line of a watch is what happened, or a gap.
+    #[test]
+    fn lines_of_a_watch_are_read() {
+        let line = r#"{"applied":{"index":7,"effects":[{"job-ready":{"job":"j1"}},{"setting-changed":{"key":"a","revision":4}}]}}"#;
+        let change = ObservedChange::from_line(line).unwrap();
+        let seen = change
+            .clone()
+            .map(|change| (change.index, change.revisions));
+        assert_eq!(seen, Some((7, vec![4])));
+        let other = ObservedChange::from_line(&line.replace("j1", "j2")).unwrap();
+        assert_ne!(change, other, "everything that happened is compared");
+        for change in [change, ObservedChange::from_line("\"gap\"").unwrap()] {
+            let edn = ObservedChange::to_edn(change.as_ref());
+            assert_eq!(ObservedChange::from_edn(&edn), Some(change));
+        }
+        assert!(ObservedChange::from_line("{}").is_err());
     }
 
     /// An answer of another shape is the harness's trouble, named, and never an empty queue.

@@ -77,6 +77,15 @@ impl RunPlan {
             !works || self.layout.workers > 0,
             "the queue workload needs --workers"
         );
+        let votes_move = self.workloads.contains(&Workload::Members);
+        ensure!(
+            !votes_move || self.layout.voters >= 5,
+            "the members workload needs --nodes 5 or more: one of them is without its vote most of the time"
+        );
+        ensure!(
+            !votes_move || !self.faults.contains(&Fault::Wipe),
+            "the members workload and the wipe fault both change who votes; leave one of them out"
+        );
         Ok(())
     }
 

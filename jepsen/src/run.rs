@@ -20,7 +20,7 @@ use crate::workload::{Clients, Process, Workload};
 
 /// How long a cluster may take to form.
 const FORM_MAX: Duration = Duration::from_secs(90);
-/// How long every voter may take to know the leader again after the last fault.
+/// How long every voter may take to vote and to hear the leader again after the last fault.
 const HEAL_MAX: Duration = Duration::from_secs(120);
 /// Clients go on for so long after that.
 const AFTER_HEALING: Duration = Duration::from_secs(3);
@@ -66,6 +66,11 @@ pub fn run(plan: &RunPlan, binary: &Path, store: &Path) -> anyhow::Result<Vec<Fi
     for number in 0..cluster.nodes().len() {
         cluster.start(number)?;
     }
+    if plan.workloads.contains(&Workload::Members)
+        && !clients.process(plan.seed).restore_members()?
+    {
+        tracing::warn!("not everybody has a vote again");
+    }
     let mut settled = vec![led_everywhere(&scout), nobody_panicked(&folder, &cluster)?];
     if plan.workloads.contains(&Workload::Queue) {
         settled.push(settle(&scout));
@@ -105,7 +110,7 @@ fn title(plan: &RunPlan) -> String {
     format!("{}-{}", workloads.join("-"), plan.seed)
 }
 
-/// Waits until every voter knows the leader.
+/// Waits until every voter has its vote and hears the leader.
 fn led_everywhere(scout: &Process<'_>) -> Finding {
     const PROPERTY: &str = "heals";
     let began = Instant::now();

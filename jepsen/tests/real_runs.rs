@@ -115,6 +115,19 @@ fn clients_are_told_the_truth_while_the_leader_is_cut_off() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
 }
 
+/// Two voters lose their disks, one after the other: each is replaced before the next one is hit.
+#[test]
+fn two_voters_lose_their_disks_one_after_the_other() {
+    let (Some(binary), true) = (binary(), permits_namespaces()) else {
+        return skip("the riftmesh binary is not built, or namespaces are not permitted here");
+    };
+    let store = tempfile::tempdir().unwrap();
+    let arguments = ["--net", "namespaces", "--nemesis", "wipe", "--time", "40"];
+    let output = harness(&binary, store.path(), &arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("2 wipe"), "{}", text(&output));
+}
+
 /// A fault that cannot be done is no pass: on loopback there is no wire to cut.
 #[test]
 fn a_fault_that_cannot_be_done_voids_the_run() {

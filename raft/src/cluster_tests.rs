@@ -107,6 +107,11 @@ impl Group {
         group
     }
 
+    /// Cuts a node off from all others.
+    pub(crate) fn isolate(&self, i: u64) {
+        self.network.isolate(NodeId(i));
+    }
+
     pub(crate) fn store(&self, i: u64) -> RaftStore {
         self.stores[&i].clone()
     }
@@ -588,8 +593,8 @@ async fn strange_requests_are_refused() {
 async fn watchers_see_effects_in_order_or_a_gap() {
     let group = Group::of(1, RaftTimings::default()).await;
     let node = group.node(1);
-    let mut watch = node.subscribe();
-    let mut slow = node.subscribe();
+    let mut watch = node.subscribe(None);
+    let mut slow = node.subscribe(None);
     let mut last = LogIndex(0);
     for _ in 0..3 {
         node.propose(submit(1, 1), SOON).await.unwrap();

@@ -76,7 +76,7 @@ impl Machine {
             slot,
             disk,
             saved: Mutex::new(saved),
-            feed: Feed::new(),
+            feed: Feed::new(index_of(saved)),
             index,
         })))
     }
@@ -248,7 +248,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         };
         let index = index_of(meta.last_log_id);
         self.0.index.send_replace(index);
-        self.0.feed.gap();
+        self.0.feed.gap(index);
         Ok(())
     }
 

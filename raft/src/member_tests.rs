@@ -150,6 +150,24 @@ async fn an_order_for_members_of_yesterday_is_refused() {
     assert!(matches!(again, Ok(MemberProgress::Done(_))), "{again:?}");
 }
 
+/// A leader that is cut off and was removed meanwhile does not know it. Asked to give itself a vote it must not say that it
+/// has one: by the members that were voted for since, it has none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deposed_leader_does_not_say_that_all_is_as_ordered() {
+    let group = three_of_four().await;
+    let old = group.leader().await;
+    group.isolate(old);
+    let others: Vec<u64> = (1..=3).filter(|i| *i != old).collect();
+    carried_out_by(&group, &others, remove(old)).await;
+    assert!(voters_of(&group, old).contains(&old), "it has not heard");
+    let said = group.node(old).change_members(add_voter(old), None, SOON);
+    let said = said.await;
+    assert!(
+        matches!(said, Err(MemberError::NotLeader { .. })),
+        "{said:?}"
+    );
+}
+
 /// A leader that dies between the two halves of a change leaves a joint configuration; the next one finishes it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_leader_finishes_a_joint_change() {

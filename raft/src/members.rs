@@ -16,8 +16,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use crate::change;
 use crate::error::MemberError;
 use crate::node::{Inner, RaftNode};
+use crate::reads::NoRound;
 use crate::standing::{self, Steadiness, Verdict};
 use crate::status::{RaftRole, RaftStatus};
+use crate::wire::ReadRefusal;
 
 /// Orders waiting for their turn at most.
 const ORDERS_MAX: usize = 16;
@@ -218,10 +220,15 @@ impl Actor {
         order: MemberOrder,
         expected: Option<LogIndex>,
     ) -> Result<MemberProgress, MemberError> {
+        confirm(node).await?;
         let status = node.status();
         if status.role != RaftRole::Leader {
             let hint = status.hint();
             return Err(MemberError::NotLeader { hint });
+        }
+        if status.members_index > status.committed {
+            let words = "a change of the members is under way".to_owned();
+            return Ok(MemberProgress::Waiting(words));
         }
         let steady = Millis(node.0.timings.learner_steady.0);
         let verdict = standing::judge(&order, &status, &self.steadiness, steady, Instant::now())?;
@@ -267,6 +274,21 @@ impl Actor {
             MemberError::NotLeader { .. } => MemberError::NotLeader { hint: node.hint() },
             other => other,
         })
+    }
+}
+
+/// Makes sure that this node leads: one that was deposed and has not heard of it would say of the members it knew that they
+/// are as ordered.
+async fn confirm(node: &RaftNode) -> Result<(), MemberError> {
+    match node.0.reads.index().await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(ReadRefusal::NotLeader | ReadRefusal::NoQuorum(_))) => {
+            Err(MemberError::NotLeader { hint: node.hint() })
+        }
+        Err(NoRound::Full) => Err(MemberError::Refused(
+            "too many reads are waiting; order again".to_owned(),
+        )),
+        Err(NoRound::Stopped) => Err(MemberError::Stopped("the node is shutting down".to_owned())),
     }
 }
 

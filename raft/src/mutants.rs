@@ -63,6 +63,25 @@ impl fmt::Display for Mutant {
 #[cfg(feature = "mutants")]
 static PLANTED: std::sync::OnceLock<Mutant> = std::sync::OnceLock::new();
 
+/// Breaks the rule that the environment variable `RIFTMESH_MUTANT` names, if it is set.
+///
+/// # Errors
+/// There is no such rule; the text lists them.
+#[cfg(feature = "mutants")]
+pub fn plant_named() -> Result<(), String> {
+    let Ok(name) = std::env::var("RIFTMESH_MUTANT") else {
+        return Ok(());
+    };
+    let named = |mutant: &Mutant| mutant.as_str() == name;
+    let mutant = Mutant::ALL.into_iter().find(named).ok_or_else(|| {
+        let all = Mutant::ALL.map(Mutant::as_str).join(", ");
+        format!("RIFTMESH_MUTANT is `{name}`, which is none of {all}")
+    })?;
+    tracing::warn!(%mutant, "this node breaks a rule on purpose");
+    plant(mutant);
+    Ok(())
+}
+
 /// Breaks a rule for the rest of the process. Only the first call counts.
 #[cfg(feature = "mutants")]
 pub fn plant(mutant: Mutant) {

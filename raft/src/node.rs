@@ -234,9 +234,10 @@ impl RaftNode {
         self.0.machine.index()
     }
 
-    /// What happens to this node's state from now on.
-    pub fn subscribe(&self) -> Watch {
-        self.0.machine.feed().watch()
+    /// What happens to this node's state from now on; with `after`, also what happened to it after that entry, as far
+    /// back as changes are kept.
+    pub fn subscribe(&self, after: Option<LogIndex>) -> Watch {
+        self.0.machine.feed().watch(after)
     }
 
     /// Why consensus has died on this node, once it has: the process should end, and be restarted. Pends for ever

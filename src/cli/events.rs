@@ -18,9 +18,14 @@ pub enum EventsCommand {
 Examples:
   riftmesh events tail
   riftmesh events tail --json --count 100 > events.ndjson
-A line `gap` says that some were missed: the node installed a snapshot, or this program was too slow.
+  riftmesh events tail --after 4711
+A line `gap` says that some were missed: the node installed a snapshot, or this program was too slow or away for too long.
 Exit codes: 0 the count was reached, 1 the node ended the stream or keeps no state, 3 no node answered")]
     Tail {
+        /// Begin with what happened after this entry of the log, where an earlier tail ended, at whatever voter; voters keep
+        /// the last 1,024 lines
+        #[arg(long)]
+        after: Option<u64>,
         /// End after this many lines
         #[arg(long)]
         count: Option<u64>,
@@ -31,8 +36,12 @@ Exit codes: 0 the count was reached, 1 the node ended the stream or keeps no sta
 
 /// Runs an `events` command.
 pub fn run(command: &EventsCommand) -> anyhow::Result<Exit> {
-    let EventsCommand::Tail { count, ask } = command;
-    let lines = match Asker::new(&ask.addr).stream("/v1/events") {
+    let EventsCommand::Tail { after, count, ask } = command;
+    let path = match after {
+        Some(after) => format!("/v1/events?after={after}"),
+        None => "/v1/events".to_owned(),
+    };
+    let lines = match Asker::new(&ask.addr).stream(&path) {
         Ok(lines) => lines,
         Err(error) => return Ok(failed(&error)),
     };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::Stream;
 use futures::stream::{self, BoxStream, StreamExt};
+use riftmesh_base::LogIndex;
 use riftmesh_raft::{Change, RaftNode};
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -30,16 +31,17 @@ impl Default for Watchers {
 }
 
 impl Watchers {
-    /// Everything that happens to this voter's state from now on, until the node stops.
+    /// Everything that happens to this voter's state from now on, or after the entry `after`, until the node stops.
     ///
     /// # Errors
     /// [`AnswerError::Unavailable`] when too many are watching.
-    pub fn watch(&self, raft: &RaftNode) -> Result<Lines, AnswerError> {
+    pub fn watch(&self, raft: &RaftNode, after: Option<LogIndex>) -> Result<Lines, AnswerError> {
         let place = Arc::clone(&self.0).try_acquire_owned();
         let place = place.map_err(|_| {
             AnswerError::Unavailable(format!("{WATCHERS_MAX} others are watching this node"))
         })?;
-        let changes = stream::unfold((raft.subscribe(), place), |(mut watch, place)| async move {
+        let watching = (raft.subscribe(after), place);
+        let changes = stream::unfold(watching, |(mut watch, place)| async move {
             Some((watch.next().await?, (watch, place)))
         });
         Ok(lines(changes).boxed())
@@ -74,7 +76,7 @@ pub fn as_line<T: Serialize>(value: &T) -> Option<Result<Bytes, Infallible>> {
 
 #[cfg(test)]
 mod tests {
-    use riftmesh_base::{JobId, LogIndex};
+    use riftmesh_base::JobId;
     use riftmesh_statemachine::Effect;
 
     use super::*;

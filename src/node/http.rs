@@ -11,7 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use riftmesh_base::JobId;
+use riftmesh_base::{JobId, LogIndex};
 use riftmesh_statemachine::job::JobKind;
 use riftmesh_transport::link::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -45,8 +45,8 @@ pub trait MatchDesk: Send + Sync + 'static {
     fn change_members(&self, request: MemberRequest) -> BoxFuture<'_, Result<String, AnswerError>>;
     /// Makes a snapshot of this node's state; the answer is a `SnapshotAnswer`.
     fn snapshot(&self) -> BoxFuture<'_, Result<String, AnswerError>>;
-    /// What happens to this node's state from now on.
-    fn events(&self) -> Result<Lines, AnswerError>;
+    /// What happens to this node's state from now on, or after the entry `after`.
+    fn events(&self, after: Option<LogIndex>) -> Result<Lines, AnswerError>;
     /// Like [`MatchDesk::snapshot`], and the answer is the snapshot as a file.
     fn saved_snapshot(&self) -> BoxFuture<'_, Result<Vec<u8>, AnswerError>>;
 }
@@ -286,8 +286,18 @@ async fn snapshot(State(node): Node) -> Result<Response, AnswerError> {
     Ok(json(node.desk.snapshot().await?))
 }
 
-async fn events(State(node): Node) -> Result<Response, AnswerError> {
-    Ok(as_lines(node.desk.events()?))
+/// Query string of `/v1/events`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Watching {
+    after: Option<LogIndex>,
+}
+
+async fn events(
+    State(node): Node,
+    UrlQuery(from): UrlQuery<Watching>,
+) -> Result<Response, AnswerError> {
+    Ok(as_lines(node.desk.events(from.after)?))
 }
 
 async fn saved_snapshot(State(node): Node) -> Result<Response, AnswerError> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use riftmesh_base::{JobId, Millis, NodeId};
+use riftmesh_base::{JobId, LogIndex, Millis, NodeId};
 use riftmesh_raft::{MemberProgress, RaftNode};
 use riftmesh_statemachine::command::Body;
 use riftmesh_statemachine::reply::Reply;
@@ -230,8 +230,8 @@ impl MatchDesk for Desk {
         Box::pin(self.snapshot_own())
     }
 
-    fn events(&self) -> Result<Lines, AnswerError> {
-        self.watchers.watch(self.own_raft()?)
+    fn events(&self, after: Option<LogIndex>) -> Result<Lines, AnswerError> {
+        self.watchers.watch(self.own_raft()?, after)
     }
 
     fn saved_snapshot(&self) -> BoxFuture<'_, Result<Vec<u8>, AnswerError>> {

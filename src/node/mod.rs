@@ -96,6 +96,8 @@ pub struct NodeConfig {
 pub fn run(config: NodeConfig, lifeline: bool) -> anyhow::Result<()> {
     start_log();
     abort_on_panic();
+    #[cfg(feature = "mutants")]
+    riftmesh_raft::mutants::plant_named().map_err(anyhow::Error::msg)?;
     let control = runtime("control", 2)?;
     let work = runtime("work", 2)?;
     let (stop, stopping) = watch::channel(false);

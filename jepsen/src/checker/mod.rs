@@ -6,15 +6,19 @@ mod disks;
 mod games;
 mod leaders;
 mod locks;
+mod members;
 mod outages;
+mod packets;
 mod promises;
 mod repeats;
 mod replicas;
 mod tokens;
+mod watches;
 
-use crate::history::{History, Operation};
+use crate::edn::Edn;
+use crate::history::{Event, History, Operation};
 use crate::linear::Budget;
-use crate::nemesis::Fault;
+use crate::nemesis::{Fault, HEAL};
 use crate::objects::{Keys, registers_are_linearizable};
 use crate::observed::ObservedQueue;
 use crate::verdict::Finding;
@@ -33,6 +37,9 @@ pub fn judge(history: &History, faults: &[Fault], workloads: &[Workload]) -> Vec
     ];
     if faults.contains(&Fault::SyncError) {
         findings.push(disks::failed_syncs_end_the_process(history));
+    }
+    if faults.contains(&Fault::Mtu) {
+        findings.push(packets::long_writes_come_through(history));
     }
     for workload in workloads {
         match workload {
@@ -58,9 +65,26 @@ pub fn judge(history: &History, faults: &[Fault], workloads: &[Workload]) -> Vec
                 repeats::get_the_same_reply(history),
                 repeats::take_effect_once(history),
             ]),
+            Workload::Members => findings.push(members::follow_orders(history)),
+            Workload::Watch => findings.push(watches::tell_everything_once(history)),
         }
     }
     findings
+}
+
+/// Where the history says that `fault` took, each with the details of its outcome.
+fn installed(history: &History, fault: Fault) -> Vec<(usize, &str)> {
+    let name = fault.to_string();
+    let took = |event: &&Event| {
+        let says = |field: &str| event.value.get(field).and_then(Edn::text);
+        event.f == HEAL && says("fault") == Some(&name) && says("outcome") == Some("installed")
+    };
+    let found = history.events.iter().filter(took);
+    let detailed = found.map(|event| {
+        let detail = event.value.get("detail").and_then(Edn::text);
+        (event.index, detail.unwrap_or_default())
+    });
+    detailed.collect()
 }
 
 /// Acknowledged reads of the queue, in the order they were invoked.

@@ -46,6 +46,7 @@ pub fn outages(history: &History) -> Vec<Outage> {
                 all
             });
     let windows = windows(history);
+    let votes_move = history.events.iter().any(|event| event.f == "remove-voter");
     let end = history.events.last().map_or(0, |event| event.time_ns);
     let next_fault = |at: usize| windows.get(at + 1).map_or(end, |(_, began, _)| *began);
     let measure = |(at, (fault, began, mended)): (usize, &(Fault, i64, i64))| {
@@ -64,7 +65,7 @@ pub fn outages(history: &History) -> Vec<Outage> {
             fault: fault.to_string(),
             began_ns: *began,
             mended_ns: *mended,
-            had_majority: fault.leaves_majority(),
+            had_majority: fault.leaves_majority() && !(votes_move && fault.splits()),
             longest_ns: longest_gap(&writes, *began, *mended, until),
             recovery_ns: after(None),
             all_voters_ns: all.filter(|time| mended + time <= until),

@@ -7,11 +7,13 @@ use crate::nemesis::HEAL;
 use crate::observed::ObservedJob;
 use crate::verdict::{Validity, worst};
 
-const ALL: [Workload; 4] = [
+const ALL: [Workload; 6] = [
     Workload::Queue,
     Workload::Register,
     Workload::Lock,
     Workload::Repeat,
+    Workload::Members,
+    Workload::Watch,
 ];
 
 /// Builds a history event by event, a tenth of a second apart.
@@ -228,31 +230,28 @@ fn a_child_before_its_parent_is_found() {
     assert_eq!(found, Validity::Valid);
 }
 
-/// A process that goes on after its disk failed.
+/// A process that goes on after its disk failed, and a cluster that does not learn that a path became narrow.
 #[test]
-fn a_failed_sync_that_is_survived_is_found() {
-    let healed = |detail: &str| {
+fn what_a_fault_must_not_do_is_found() {
+    let healed = |fault: Fault, about: &str, detail: &str| {
         let value = Edn::map([
-            ("fault", Edn::keyword("sync-error")),
+            ("fault", Edn::keyword(fault.to_string())),
             ("outcome", Edn::keyword("installed")),
             ("detail", Edn::from(detail)),
         ]);
         let story = honest().event(Actor::Nemesis, Kind::Info, HEAL, value);
-        let findings = judge(&story.0, &[Fault::SyncError], &[]);
-        let about = "failed syncs end the process";
+        let findings = judge(&story.0, &[fault], &[]);
         let finding = findings
             .into_iter()
             .find(|finding| finding.property == about);
         finding.unwrap().validity
     };
-    assert_eq!(
-        healed("its syncs fail, 3 of them; it ended"),
-        Validity::Valid
-    );
-    assert_eq!(
-        healed("its syncs fail, 3 of them; it went on"),
-        Validity::Invalid
-    );
+    let synced = |detail| healed(Fault::SyncError, "failed syncs end the process", detail);
+    assert_eq!(synced("3 of them; it ended"), Validity::Valid);
+    assert_eq!(synced("3 of them; it went on"), Validity::Invalid);
+    let written = |detail| healed(Fault::Mtu, "long writes come through", detail);
+    assert_eq!(written("3 of 9"), Validity::Valid);
+    assert_eq!(written("0 of 9; none came through"), Validity::Invalid);
 }
 
 #[test]

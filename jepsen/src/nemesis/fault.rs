@@ -198,7 +198,7 @@ pub const FAULTS: &[(Fault, &str, &str, &str)] = &[
         Fault::Mtu,
         "mtu",
         "frames",
-        "packets longer than 1,240 to 1,400 bytes vanish",
+        "packets longer than 1,240 to 1,400 bytes vanish, while there are some",
     ),
     (
         Fault::DiskFull,
@@ -299,6 +299,11 @@ impl Fault {
                 | Self::Rate
                 | Self::Mtu
         )
+    }
+
+    /// Whether it puts several voters on either side of a cut, so that one vote less may leave a majority on neither.
+    pub fn splits(self) -> bool {
+        matches!(self, Self::Halves | Self::Bridge)
     }
 }
 

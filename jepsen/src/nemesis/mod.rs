@@ -2,6 +2,7 @@
 
 mod clocks;
 mod fault;
+mod long_writes;
 mod network;
 mod replace;
 mod schedule;
@@ -24,6 +25,9 @@ pub const HEAL: &str = "heal";
 
 /// How the outcome of failed syncs ends when the process went on, which it may not.
 pub const SURVIVED: &str = "; it went on";
+
+/// How the outcome of lost long packets ends when no write that takes them came through.
+pub const BLOCKED: &str = "; none came through";
 
 /// What became of an ordered fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +82,7 @@ impl<'a> Nemesis<'a> {
         let name = planned.fault.to_string();
         self.record(Kind::Invoke, &name, Edn::Nil, None)?;
         let mut strike = Strike::new(&self.cluster, &self.scout, planned.seed);
-        let active = match strike.begin(planned.fault)? {
+        let mut active = match strike.begin(planned.fault)? {
             Begun::Skipped(why) => return self.record(Kind::Fail, &name, Edn::Nil, Some(why)),
             Begun::Active(active) => active,
         };
@@ -89,13 +93,14 @@ impl<'a> Nemesis<'a> {
         ]);
         self.record(Kind::Info, &name, value, None)?;
         tracing::info!(fault = name, nodes = ?active.nodes, active.what, "broken");
-        // A lease is outlived or it is not: this fault takes its time even when the phase ends.
+        // A lease is outlived or it is not, and so is the time until a path is known to have become narrow: these faults take
+        // their time even when the phase ends.
         let whole = Pace::default();
         let pace = match planned.fault {
-            Fault::PauseWorker => &whole,
+            Fault::PauseWorker | Fault::Mtu => &whole,
             _ => pace,
         };
-        strike.hold(&active, planned.hold, pace)?;
+        strike.hold(&mut active, planned.hold, pace)?;
         let outcome = strike.end(active)?;
         let (word, detail) = match outcome {
             FaultOutcome::Installed(detail) => ("installed", detail),

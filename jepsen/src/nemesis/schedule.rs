@@ -62,6 +62,8 @@ impl Iterator for Schedule {
             Fault::ClockBase | Fault::ClockRate | Fault::ClockJump | Fault::ClockStrobe => {
                 8_000..16_000
             }
+            // Time to lose a few packets, to learn of it, and to write with shorter ones.
+            Fault::Mtu => 10_000..16_000,
             Fault::KillQuorum | Fault::KillAll => 200..3_000,
             _ => 4_000..10_000,
         };

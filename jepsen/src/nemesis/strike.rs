@@ -8,8 +8,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
 use super::clocks::{WallClock, clock};
+use super::long_writes::LongWrites;
 use super::network::{self, Links};
-use super::replace::replace;
+use super::replace::{VOTERS_MIN, may_lose_a_disk, replace};
 use super::{Fault, FaultOutcome, SURVIVED};
 use crate::cluster::Cluster;
 use crate::dress::Dress;
@@ -52,6 +53,8 @@ enum Undo {
     Mend(Tally),
     /// The same, with links that come and go while the fault is on.
     Flap(Tally, Links),
+    /// Mend the wire, after long writes.
+    Widen(Tally, LongWrites),
     /// Empty its disk.
     Free(usize),
     /// Let it in again in place of the one that it was.
@@ -110,9 +113,9 @@ impl<'a> Strike<'a> {
     ///
     /// # Errors
     /// A process that has to be signalled is gone.
-    pub fn hold(&mut self, active: &Active, time: Duration, pace: &Pace) -> anyhow::Result<()> {
+    pub fn hold(&mut self, active: &mut Active, time: Duration, pace: &Pace) -> anyhow::Result<()> {
         let began = Instant::now();
-        match &active.undo {
+        match &mut active.undo {
             Undo::Strobe(number) => {
                 while began.elapsed() < time && self.cluster.is_running(*number) {
                     self.cluster.pause(*number)?;
@@ -138,6 +141,7 @@ impl<'a> Strike<'a> {
                 }
             }
             Undo::Undress(_, Some(wall)) => wall.drive(time, pace, &mut self.rng)?,
+            Undo::Widen(_, writes) => writes.write_for(time, self.scout, &mut self.rng),
             _ => {
                 pace.wait(time);
             }
@@ -173,12 +177,15 @@ impl<'a> Strike<'a> {
                     false => FaultOutcome::Indeterminate("the process ended meanwhile".to_owned()),
                 })
             }
-            Undo::Mend(before) | Undo::Flap(before, _) => Ok(self.mend(&before)),
-            Undo::Free(number) => self.free_disk(number),
-            Undo::Replace(number, old) => {
-                let how = replace(self.cluster, self.scout, number, &old)?;
-                Ok(FaultOutcome::Installed(format!("{}; {how}", active.what)))
+            Undo::Mend(before) | Undo::Flap(before, _) => {
+                Ok(self.mend(&before, |tally| match tally.touched() {
+                    0 => FaultOutcome::Indeterminate(format!("no frame met the rule: {tally}")),
+                    _ => FaultOutcome::Installed(tally.to_string()),
+                }))
             }
+            Undo::Widen(before, writes) => Ok(self.mend(&before, |tally| writes.outcome(tally))),
+            Undo::Free(number) => self.free_disk(number),
+            Undo::Replace(number, old) => replace(self.cluster, self.scout, number, &old),
             Undo::Undrain(id) => {
                 let order = json!({"undrain-node": id});
                 let done = Pace::default().wait_until(UNDRAIN_MAX, || self.scout.ordered(&order));
@@ -206,16 +213,13 @@ impl<'a> Strike<'a> {
         }
     }
 
-    fn mend(&self, before: &Tally) -> FaultOutcome {
+    fn mend(&self, before: &Tally, judge: impl FnOnce(&Tally) -> FaultOutcome) -> FaultOutcome {
         let Some(wire) = self.cluster.wire() else {
             return FaultOutcome::Indeterminate("there is no wire".to_owned());
         };
         let tally = wire.tally().since(before);
         wire.mend();
-        match tally.touched() {
-            0 => FaultOutcome::Indeterminate(format!("no frame met the rule: {tally}")),
-            _ => FaultOutcome::Installed(tally.to_string()),
-        }
+        judge(&tally)
     }
 
     fn kill(&mut self, fault: Fault) -> anyhow::Result<Begun> {
@@ -285,6 +289,7 @@ impl<'a> Strike<'a> {
         let hit = links.hit.clone();
         let undo = match fault {
             Fault::Flapping => Undo::Flap(before, links),
+            Fault::Mtu => Undo::Widen(before, LongWrites::default()),
             _ => Undo::Mend(before),
         };
         Ok(self.active(&hit, &what, undo))
@@ -324,6 +329,12 @@ impl<'a> Strike<'a> {
     }
 
     fn wipe(&mut self) -> anyhow::Result<Begun> {
+        if !may_lose_a_disk(self.cluster, self.scout) {
+            return Ok(Begun::Skipped(format!(
+                "there are not {VOTERS_MIN} voters that all vote, hear the leader and have everything: with one disk less \
+                 what was acknowledged could be lost"
+            )));
+        }
         let victims = self.one_of(&self.running(true));
         let Some(victim) = victims.first().copied() else {
             return Ok(Begun::Skipped("nobody to do it to".to_owned()));

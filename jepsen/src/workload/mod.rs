@@ -2,10 +2,12 @@
 
 mod chains;
 mod locks;
+mod members;
 mod probe;
 mod queue;
 mod registers;
 mod repeats;
+mod watches;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -35,6 +37,10 @@ pub enum Workload {
     Lock,
     /// Every order is given several times, to several nodes, at once.
     Repeat,
+    /// Voters lose their vote, learn, and get one again; 5 voters or more.
+    Members,
+    /// What happens is watched, at one voter after the other.
+    Watch,
 }
 
 impl std::fmt::Display for Workload {
@@ -44,6 +50,8 @@ impl std::fmt::Display for Workload {
             Self::Register => "register",
             Self::Lock => "lock",
             Self::Repeat => "repeat",
+            Self::Members => "members",
+            Self::Watch => "watch",
         })
     }
 }
@@ -56,6 +64,8 @@ impl Workload {
             Self::Register => &["read", "write", "cas"],
             Self::Lock => &["acquire", "count", "guarded", "release", "changes"],
             Self::Repeat => &["repeat", "changes"],
+            Self::Members => &["members", "remove-voter", "add-voter"],
+            Self::Watch => &["watch"],
         }
     }
 }
@@ -128,6 +138,15 @@ impl Clients {
                 }
                 Workload::Repeat => {
                     let one: Work = |process, pace| process.repeat_until(pace);
+                    work.extend(vec![one; threads.div_ceil(2)]);
+                }
+                // One operator: what it was told is compared with what it sees.
+                Workload::Members => {
+                    work.push(|process, pace| process.change_members_until(pace));
+                    work.push(|process, pace| process.read_members_until(pace));
+                }
+                Workload::Watch => {
+                    let one: Work = |process, pace| process.watch_until(pace);
                     work.extend(vec![one; threads.div_ceil(2)]);
                 }
             }
@@ -224,6 +243,11 @@ impl Process<'_> {
 /// An answer that came and cannot be read: the request was carried out, and nothing is known of the result.
 fn unreadable(answer: &Value) -> Trouble {
     Trouble::Unknown(format!("an answer of another shape: {answer}"))
+}
+
+/// A line that cannot be read; nothing was changed by it.
+fn unreadable_line(line: &str, error: &anyhow::Error) -> Trouble {
+    Trouble::Refused(format!("a line of another shape: {line}: {error:#}"))
 }
 
 /// What an answer of a read lists, if the answer includes every write acknowledged before the question.
