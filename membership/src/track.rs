@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use foca::{Member, State};
 use riftmesh_base::{Millis, NodeId};
 use riftmesh_transport::{Target, relayed};
 
@@ -33,12 +32,12 @@ pub(crate) fn reach(life: &NodeIdentity, relay: Option<SocketAddr>) -> Target {
     }
 }
 
-/// A member as foca has it, and since when it looks as it does. What it says of itself is in the book.
+/// A life as foca has it, and since when it looks as it does. What it says of itself is in the book.
 #[derive(Debug, Clone, Copy)]
 struct Record {
     generation: u64,
     address: SocketAddr,
-    state: State,
+    state: NodeState,
     since: Millis,
 }
 
@@ -51,11 +50,11 @@ struct Look {
 }
 
 impl Record {
-    fn new(member: &Member<NodeIdentity>, since: Millis) -> Self {
+    fn new((life, state): (NodeIdentity, NodeState), since: Millis) -> Self {
         Self {
-            generation: member.id().generation,
-            address: member.id().address,
-            state: member.state(),
+            generation: life.generation,
+            address: life.address,
+            state,
             since,
         }
     }
@@ -75,7 +74,7 @@ impl Record {
             generation: self.generation,
             state: match said_goodbye {
                 true => NodeState::Left,
-                false => self.state.into(),
+                false => self.state,
             },
             address: reach(&life, relay_of(&life, said)).address,
         }
@@ -85,8 +84,8 @@ impl Record {
 /// What may have changed since the last look.
 #[derive(Debug, Default)]
 pub(crate) struct News {
-    /// Members as foca has them now.
-    pub(crate) members: BTreeMap<NodeId, Member<NodeIdentity>>,
+    /// Lives as they are now, but for goodbyes of others.
+    pub(crate) members: BTreeMap<NodeId, (NodeIdentity, NodeState)>,
     /// What these nodes had said before; what they say now is in the book.
     pub(crate) said: BTreeMap<NodeId, Option<Arc<Announcement>>>,
     /// Whose bodies were learned.
@@ -129,12 +128,15 @@ impl Tracker {
     /// Whether a node is there as far as foca knows, be it suspect.
     pub(crate) fn is_active(&self, node: NodeId) -> bool {
         let record = self.nodes.get(&node);
-        record.is_some_and(|record| record.state != State::Down)
+        record.is_some_and(|r| matches!(r.state, NodeState::Alive | NodeState::Suspect))
     }
 
     /// Lives that ended without a goodbye.
     pub(crate) fn lost<'a>(&'a self, book: &'a Book) -> impl Iterator<Item = NodeIdentity> + 'a {
-        let down = self.nodes.iter().filter(|(_, r)| r.state == State::Down);
+        let down = self
+            .nodes
+            .iter()
+            .filter(|(_, r)| r.state == NodeState::Down);
         let lost = down.filter(|(node, record)| {
             record.look(**node, book.said_by(**node)).state == NodeState::Down
         });
@@ -174,7 +176,7 @@ impl Tracker {
             // One that speaks before anybody has told of its life is not known yet.
             if let Some(known) = self.nodes.get(&node).copied() {
                 self.update(now, node, known, news, book, &mut events);
-            } else if let Some(member) = news.members.get(&node) {
+            } else if let Some(&member) = news.members.get(&node) {
                 let record = Record::new(member, now);
                 self.nodes.insert(node, record);
                 let said = book.said_by(node);
@@ -203,7 +205,7 @@ impl Tracker {
         let said = book.said_by(node);
         let said_before = news.said.get(&node).map_or(said, Option::as_deref);
         let member = news.members.get(&node);
-        let mut record = member.map_or(known, |member| Record::new(member, known.since));
+        let mut record = member.map_or(known, |member| Record::new(*member, known.since));
         let (before, look) = (known.look(node, said_before), record.look(node, said));
         if (before.generation, before.state) != (look.generation, look.state) {
             record.since = now;

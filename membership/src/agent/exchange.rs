@@ -116,14 +116,17 @@ impl Agent {
         self.effects.push(MeshEffect::Exchange { to: with, body });
     }
 
+    pub(super) fn own_state(&self) -> NodeState {
+        match self.left {
+            true => NodeState::Left,
+            false => NodeState::Alive,
+        }
+    }
+
     /// All known lives, this node's among them.
     pub(super) fn everybody(&self) -> impl Iterator<Item = (NodeIdentity, NodeState)> {
         let own = self.identity();
-        let state = if self.left {
-            NodeState::Left
-        } else {
-            NodeState::Alive
-        };
+        let state = self.own_state();
         let others = self.core.iter_membership_state();
         others
             .filter(move |member| member.id().node != own.node)

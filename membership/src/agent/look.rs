@@ -1,5 +1,6 @@
 //! What an agent makes of what changed in a step, so that a step costs what it changes and not what the mesh holds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use foca::Member;
@@ -97,12 +98,16 @@ impl Agent {
 
     fn take_news(&mut self) -> News {
         let own = self.identity();
-        let mut members = self.notes.take();
+        let noted = self.notes.take().into_values();
         // foca keeps former lives of this node, and says goodbye in its name.
-        members.remove(&own.node);
-        if self.shown != Some(own) {
-            self.shown = Some(own);
-            members.insert(own.node, Member::alive(own));
+        let others = noted.filter(|member| member.id().node != own.node);
+        let mut members: BTreeMap<_, _> = others
+            .map(|member| (member.id().node, (*member.id(), member.state().into())))
+            .collect();
+        let shown = (own, self.own_state());
+        if self.shown != Some(shown) {
+            self.shown = Some(shown);
+            members.insert(own.node, shown);
         }
         News {
             members,

@@ -75,7 +75,7 @@ pub struct Agent {
     /// Gone nodes that foca has forgotten since the last look.
     forgotten: Vec<NodeId>,
     /// This node's life as readers know it.
-    shown: Option<NodeIdentity>,
+    shown: Option<(NodeIdentity, NodeState)>,
     last_digest: LastDigest,
     alarms: BTreeMap<TimerId, (Millis, Alarm)>,
     timers_made: u64,
