@@ -234,6 +234,16 @@ async fn three_voters_elect_a_leader_and_agree() {
     );
 }
 
+/// Who votes alone has a quorum, also when nothing has been written for longer than an election takes.
+#[tokio::test]
+async fn a_voter_alone_has_a_quorum_when_idle() {
+    let timings = RaftTimings::default();
+    let idle = timings.election_max.duration() * 3;
+    let group = Group::of(1, timings).await;
+    sleep(idle).await;
+    assert!(group.node(1).status().has_quorum);
+}
+
 /// Losing the leader costs an election and nothing else; the lost node comes back and agrees.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_leader_is_replaced() {

@@ -67,6 +67,11 @@ impl RaftNode {
 
     fn quorum_ack_age(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<Millis> {
         if metrics.state.is_leader() {
+            let mut voters = metrics.membership_config.membership().voter_ids();
+            // Who votes alone is its own quorum, and hears of it only when it writes.
+            if voters.all(|voter| voter == metrics.id) {
+                return Some(Millis(0));
+            }
             return metrics
                 .last_quorum_acked
                 .as_ref()
