@@ -63,19 +63,16 @@ impl fmt::Display for Mutant {
 #[cfg(feature = "mutants")]
 static PLANTED: std::sync::OnceLock<Mutant> = std::sync::OnceLock::new();
 
-/// Breaks the rule that the environment variable `RIFTMESH_MUTANT` names, if it is set.
+/// Breaks the rule of this name.
 ///
 /// # Errors
 /// There is no such rule; the text lists them.
 #[cfg(feature = "mutants")]
-pub fn plant_named() -> Result<(), String> {
-    let Ok(name) = std::env::var("RIFTMESH_MUTANT") else {
-        return Ok(());
-    };
+pub fn plant_named(name: &str) -> Result<(), String> {
     let named = |mutant: &Mutant| mutant.as_str() == name;
     let mutant = Mutant::ALL.into_iter().find(named).ok_or_else(|| {
         let all = Mutant::ALL.map(Mutant::as_str).join(", ");
-        format!("RIFTMESH_MUTANT is `{name}`, which is none of {all}")
+        format!("there is no rule `{name}` to break, only {all}")
     })?;
     tracing::warn!(%mutant, "this node breaks a rule on purpose");
     plant(mutant);

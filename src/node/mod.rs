@@ -97,7 +97,9 @@ pub fn run(config: NodeConfig, lifeline: bool) -> anyhow::Result<()> {
     start_log();
     abort_on_panic();
     #[cfg(feature = "mutants")]
-    riftmesh_raft::mutants::plant_named().map_err(anyhow::Error::msg)?;
+    if let Ok(name) = std::env::var("RIFTMESH_MUTANT") {
+        riftmesh_raft::mutants::plant_named(&name).map_err(anyhow::Error::msg)?;
+    }
     let control = runtime("control", 2)?;
     let work = runtime("work", 2)?;
     let (stop, stopping) = watch::channel(false);
