@@ -141,6 +141,18 @@ impl Group {
         node.halt().await;
     }
 
+    /// Crashes the leader and starts it again once another one has taken a command, on which all agree then. Gives who it
+    /// was and the command's index.
+    async fn lose_leader(&mut self) -> (u64, LogIndex) {
+        let first = self.leader().await;
+        self.crash(first).await;
+        let (index, _) = self.propose(submit(4, 10)).await;
+        assert_ne!(self.leader().await, first);
+        self.start(first).await;
+        self.all_agree_at(index).await;
+        (first, index)
+    }
+
     pub(crate) fn node(&self, i: u64) -> &RaftNode {
         &self.nodes[&i].0
     }
@@ -249,12 +261,7 @@ async fn a_voter_alone_has_a_quorum_when_idle() {
 async fn a_lost_leader_is_replaced() {
     let mut group = Group::of(3, RaftTimings::default()).await;
     group.propose(submit(3, 10)).await;
-    let first = group.leader().await;
-    group.crash(first).await;
-    let (index, _) = group.propose(submit(4, 10)).await;
-    assert_ne!(group.leader().await, first);
-    group.start(first).await;
-    group.all_agree_at(index).await;
+    let (first, index) = group.lose_leader().await;
     assert_eq!(group.node(first).read(|_, state| state.applied()), index);
 }
 
@@ -274,12 +281,7 @@ async fn a_leader_that_is_seen_to_be_gone_is_replaced_at_once() {
     for _ in 0..2 {
         let (index, _) = group.propose(submit(3, 10)).await;
         group.all_agree_at(index).await;
-        let first = group.leader().await;
-        group.crash(first).await;
-        let (index, _) = group.propose(submit(4, 10)).await;
-        assert_ne!(group.leader().await, first);
-        group.start(first).await;
-        group.all_agree_at(index).await;
+        group.lose_leader().await;
     }
 }
 
