@@ -4,25 +4,29 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 
 use riftmesh_base::BlobHash;
 use riftmesh_learning::segment::Segment;
 use serde_json::{Value, json};
 
-/// Runs a job's process to its end; `save` asks it to stop after its first report of progress. Gives its last line.
-fn exec(assignment: &Value, save: bool) -> Value {
-    let out = assignment["out"].as_str().unwrap();
-    fs::create_dir_all(out).unwrap();
+/// A job's process with its assignment, and its stdin: when that is dropped the process takes its node for gone.
+fn start(assignment: &Value) -> (Child, ChildStdin) {
+    fs::create_dir_all(assignment["out"].as_str().unwrap()).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_riftmesh"))
         .args(["job", "exec"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // Kept open: its end would tell the process that its node is gone.
     let mut stdin = child.stdin.take().unwrap();
     writeln!(stdin, "{assignment}").unwrap();
+    (child, stdin)
+}
+
+/// Runs a job's process to its end; `save` asks it to stop after its first report of progress. Gives its last line.
+fn exec(assignment: &Value, save: bool) -> Value {
+    let (mut child, mut stdin) = start(assignment);
     let mut last = Value::Null;
     let mut asked = false;
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
@@ -40,15 +44,7 @@ fn exec(assignment: &Value, save: bool) -> Value {
 
 /// Runs a job's process until it says that it can go on from somewhere, and kills it.
 fn first_saved(assignment: &Value) -> Value {
-    fs::create_dir_all(assignment["out"].as_str().unwrap()).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_riftmesh"))
-        .args(["job", "exec"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    writeln!(stdin, "{assignment}").unwrap();
+    let (mut child, _stdin) = start(assignment);
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let lines = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
     let saved = lines.into_iter().find(|line| line["say"] == "saved");
