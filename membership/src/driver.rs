@@ -348,7 +348,8 @@ impl Driver {
     fn exchange(&mut self, to: Target, body: Bytes) {
         let (link, results) = (self.link.clone(), self.results.clone());
         self.spawn(async move {
-            match link.call(to, Lane::Mesh, body, EXCHANGE_WITHIN).await {
+            let call = link.call_repeatable(to, Lane::Mesh, body, EXCHANGE_WITHIN);
+            match call.await {
                 // The driver ends before this task only when it leaves.
                 Ok(body) => drop(results.send(Input::Exchanged { body }).await),
                 Err(error) => tracing::debug!(%error, "a call of the mesh was not answered"),

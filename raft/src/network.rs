@@ -57,7 +57,7 @@ impl Wires {
         seen.insert(node.0, address);
     }
 
-    /// Sends one request and reads the reply.
+    /// Sends one request and reads the reply. All that consensus asks may be carried out twice.
     pub async fn call(
         &self,
         to: u64,
@@ -73,7 +73,7 @@ impl Wires {
         let bytes = encode(&Envelope { to, request });
         let reply = self
             .link
-            .call(target, Lane::Raft, bytes.into(), deadline)
+            .call_repeatable(target, Lane::Raft, bytes.into(), deadline)
             .await?;
         decode(&reply).map_err(|e| WireError::Protocol(format!("reply of node {to:016x}: {e}")))
     }

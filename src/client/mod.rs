@@ -297,7 +297,7 @@ impl Client {
                     Attempt::Lost(format!("{} answered nonsense: {error}", target.address))
                 }
             },
-            Err(CallError::Unknown(reason)) => Attempt::Lost(reason),
+            Err(CallError::Unknown(reason) | CallError::Lost(reason)) => Attempt::Lost(reason),
             Err(error) => Attempt::Elsewhere(error.to_string()),
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use riftmesh_base::{BlobHash, NodeId, Role};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// A boxed future, for traits used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -103,9 +104,13 @@ pub enum CallError {
         /// Which check failed.
         reason: String,
     },
-    /// The request left, the answer did not come in time or the connection was lost. The peer may have acted on it.
+    /// The request left, the answer did not come in time or makes no sense. The peer may have acted on it.
     #[error("no answer in time: {0}; the request may have been carried out")]
     Unknown(String),
+    /// The request left, and the connection ended before the answer came: the peer has started anew, left or closed it. It may
+    /// have acted on the request.
+    #[error("the connection ended: {0}; the request may have been carried out")]
+    Lost(String),
     /// The peer's handler refused: overloaded, or no handler on this lane. It did not act on it.
     #[error("refused by the peer: {0}")]
     Refused(String),
@@ -222,6 +227,27 @@ pub trait Link: Send + Sync + 'static {
         request: Bytes,
         deadline: Duration,
     ) -> BoxFuture<'_, Result<Bytes, CallError>>;
+
+    /// Like [`Link::call`], for a request that may be carried out twice. A peer that has started anew says that it knows nothing of a
+    /// connection only when something comes on it, so that the first request since then is lost; here it is sent again, once.
+    fn call_repeatable(
+        &self,
+        to: Target,
+        lane: Lane,
+        request: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, CallError>> {
+        Box::pin(async move {
+            let end = Instant::now() + deadline;
+            match self.call(to, lane, request.clone(), deadline).await {
+                Err(CallError::Lost(_)) => {
+                    let left = end.saturating_duration_since(Instant::now());
+                    self.call(to, lane, request, left).await
+                }
+                outcome => outcome,
+            }
+        })
+    }
 
     /// Sends a datagram, best effort, at most `DATAGRAM_BYTES_MAX`. An error means it was surely not sent.
     fn datagram(&self, to: Target, payload: Bytes) -> BoxFuture<'_, Result<(), CallError>>;

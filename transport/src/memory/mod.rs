@@ -319,10 +319,11 @@ impl MemoryLink {
     async fn exchange(&self, to: Target, lane: Lane, request: Bytes) -> Result<Bytes, CallError> {
         let reached = self.reach(to).await?;
         let station = &reached.station;
-        let lost = || CallError::Unknown(format!("connection to {} lost", station.node));
+        let died = |_| CallError::Unknown(format!("{} broke off the call", station.node));
+        let lost = || CallError::Lost(format!("connection to {}", station.node));
         // A task of its own: a caller that gives up does not stop the work, as over a real network.
         let work = tokio::spawn(answer(station.clone(), self.peer(), lane, request));
-        let reply = work.await.map_err(|_| lost())?.ok_or_else(lost)?;
+        let reply = work.await.map_err(died)?.ok_or_else(lost)?;
         self.back(&reached).await;
         match reply {
             Ok(reply) => Ok(within(reply, "reply", MESSAGE_BYTES_MAX)?),
@@ -333,7 +334,7 @@ impl MemoryLink {
     async fn copy(&self, to: Target, hash: BlobHash, into: &Path) -> Result<u64, CallError> {
         let reached = self.reach(to).await?;
         let station = &reached.station;
-        let lost = || CallError::Unknown(format!("connection to {} lost", station.node));
+        let lost = || CallError::Lost(format!("connection to {}", station.node));
         let handler = station.handler().await.ok_or_else(lost)?;
         let missing = || CallError::Refused(format!("no blob {hash} here"));
         let path = handler.blob(self.peer(), hash).ok_or_else(missing)?;

@@ -407,7 +407,7 @@ impl Stream {
     async fn ask(&mut self, to: Target, kind: Kind, body: Bytes) -> Result<Bytes, CallError> {
         frame::write_request(&mut self.send, kind, body)
             .await
-            .map_err(|error| CallError::Unknown(format!("{to}: {error}")))?;
+            .map_err(|error| unanswered(to, &error))?;
         understand(to, frame::read_reply(&mut self.recv).await)
     }
 
@@ -462,7 +462,16 @@ fn understand(to: Target, reply: Result<(Outcome, Bytes), FrameError>) -> Result
     match reply {
         Ok((outcome, body)) => judge(to, outcome, body),
         Err(FrameError::TooLarge(bytes)) => Err(too_large("reply", bytes)),
-        Err(error) => Err(CallError::Unknown(format!("{to}: {error}"))),
+        Err(error) => Err(unanswered(to, &error)),
+    }
+}
+
+/// What a stream that ended or makes no sense means to a caller whose request had left.
+fn unanswered(to: Target, error: &FrameError) -> CallError {
+    let reason = format!("{to}: {error}");
+    match error {
+        FrameError::Lost(_) => CallError::Lost(reason),
+        FrameError::Unknown(_) | FrameError::TooLarge(_) => CallError::Unknown(reason),
     }
 }
 
