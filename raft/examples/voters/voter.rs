@@ -17,7 +17,8 @@ use riftmesh_statemachine::query::JobFilter;
 use riftmesh_statemachine::{Command, Reply};
 use riftmesh_storage::LogKind;
 use riftmesh_transport::{
-    BoxFuture, ClusterAuthority, Handler, Lane, Link, Peer, QuicLink, QuicSettings, Refused,
+    BoxFuture, ClusterAuthority, Handler, Lane, Link, NodeCredential, Peer, QuicLink, QuicSettings,
+    Refused,
 };
 use serde::{Deserialize, Serialize};
 
@@ -97,13 +98,7 @@ impl Identity {
 /// Runs a voter until its stdin closes.
 pub async fn run(identity: Identity) -> Result<(), Box<dyn Error>> {
     let node = Identity::node(identity.number);
-    let authority = ClusterAuthority::read(&identity.authority)?;
-    let credential = authority.issue(
-        node,
-        Role::Voter,
-        Millis::from_secs(24 * 3_600),
-        wall_clock(),
-    )?;
+    let credential = credential(&identity)?;
     let address = identity.addresses[identity.number];
     let link = QuicLink::bind(address, &credential, QuicSettings::default())?;
     let settings = RaftSettings {
@@ -120,6 +115,20 @@ pub async fn run(identity: Identity) -> Result<(), Box<dyn Error>> {
     }
     stdin_closed().await;
     Ok(())
+}
+
+/// The voter's credential, kept beside its data as a node's is: only who restarts with the same key can tell others that their
+/// connections to its former life are gone.
+fn credential(identity: &Identity) -> Result<NodeCredential, Box<dyn Error>> {
+    let kept = identity.directory.with_extension("credential");
+    if !kept.exists() {
+        let authority = ClusterAuthority::read(&identity.authority)?;
+        let lasting = Millis::from_secs(24 * 3_600);
+        let node = Identity::node(identity.number);
+        let issued = authority.issue(node, Role::Voter, lasting, wall_clock())?;
+        issued.write(&kept)?;
+    }
+    Ok(NodeCredential::read(&kept, wall_clock())?)
 }
 
 /// A thread of its own reads stdin, because tokio's would keep the process from ending.
