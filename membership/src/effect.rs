@@ -66,6 +66,16 @@ pub enum Input {
     Leave,
 }
 
+impl Input {
+    /// Whether it came from another member.
+    pub(crate) fn is_message(&self) -> bool {
+        matches!(
+            self,
+            Self::Datagram { .. } | Self::Request { .. } | Self::Exchanged { .. }
+        )
+    }
+}
+
 /// What the agent wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MeshEffect {

@@ -46,7 +46,6 @@ impl Agent {
         if self.left {
             return;
         }
-        self.feel(LocalHealth::recover);
         let is_known = |node| self.tracker.knows(node);
         self.announcements.book().clear_strangers(is_known);
         self.bodies.retain(is_known);
@@ -189,15 +188,22 @@ impl Agent {
         }
     }
 
+    /// Whether the sender suspects this node. One that suspects most others, too, was cut off itself.
+    fn is_suspected_in(&self, view: &WholeView) -> bool {
+        let suspects = view.members.iter();
+        let suspects = suspects.filter(|member| member.state() == State::Suspect);
+        let own = self.identity();
+        suspects.clone().any(|member| *member.id() == own)
+            && 2 * suspects.count() <= view.members.len()
+    }
+
     /// Takes over what another node knows and this one does not.
     pub(super) fn merge(&mut self, now: Millis, view: WholeView) {
         if view.members.len() > NODES_MAX || view.announcements.len() > NODES_MAX {
             return tracing::warn!(sender = %view.sender, "a view with too many nodes was refused");
         }
-        let own = self.identity();
-        let mut members = view.members.iter();
-        if members.any(|member| *member.id() == own && member.state() == State::Suspect) {
-            self.feel(LocalHealth::suspected);
+        if self.is_suspected_in(&view) {
+            self.feel(now, LocalHealth::suspected);
         }
         for member in [Member::alive(view.sender)].into_iter().chain(view.members) {
             if self.is_full() && !self.knows(member.id().node) {

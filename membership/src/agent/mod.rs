@@ -9,6 +9,7 @@
 mod admission;
 mod exchange;
 mod fetch;
+mod hearing;
 mod look;
 mod relay;
 #[cfg(test)]
@@ -58,6 +59,7 @@ enum Alarm {
     Repair,
     SeekRelay,
     Fetch,
+    Recover,
     Investigate(NodeIdentity),
     Verdict(Member<NodeIdentity>),
 }
@@ -82,8 +84,12 @@ pub struct Agent {
     rng: StdRng,
     effects: Vec<MeshEffect>,
     health: LocalHealth,
+    /// An alarm is set for the next step of recovery.
+    recovering: bool,
     /// No member is given up before this time.
     steady_from: Millis,
+    /// When anything came from another member last.
+    heard: Millis,
     seeking: bool,
     /// An alarm is set for the next call after missing bodies.
     fetching: bool,
@@ -141,7 +147,9 @@ impl Agent {
             rng: StdRng::seed_from_u64(seed.derive("agent", 0).0),
             effects: Vec::new(),
             health: LocalHealth::default(),
+            recovering: false,
             steady_from: Millis(0),
+            heard: Millis(0),
             seeking: false,
             fetching: false,
             fruitless: 0,
@@ -160,6 +168,9 @@ impl Agent {
 
     /// Takes one input. `now` is the driver's monotonic clock and never goes back.
     pub fn step(&mut self, now: Millis, input: Input) -> Vec<MeshEffect> {
+        if input.is_message() {
+            self.hear(now);
+        }
         match input {
             Input::Datagram { from, payload } => self.datagram(now, from, &payload),
             Input::Timer(timer) => self.timer(now, timer),
@@ -257,13 +268,11 @@ impl Agent {
         if now.since(due) > STALL {
             tracing::warn!(late = %now.since(due), "this process was frozen; verdicts are put off");
             self.steady_from = now + STALL_GRACE;
-            self.feel(LocalHealth::stalled);
+            self.feel(now, LocalHealth::stalled);
         }
-        let is_verdict = matches!(
-            alarm,
-            Alarm::Verdict(_) | Alarm::Core(Timer::ChangeSuspectToDown { .. })
-        );
-        if is_verdict && self.is_deaf() {
+        let is_timeout = matches!(alarm, Alarm::Core(Timer::ChangeSuspectToDown { .. }));
+        let is_verdict = is_timeout || matches!(alarm, Alarm::Verdict(_));
+        if is_verdict && self.is_deaf() || is_timeout && self.is_cut_off(now) {
             return self.schedule(now, STALL_GRACE, alarm);
         }
         if is_verdict && now < self.steady_from {
@@ -295,6 +304,7 @@ impl Agent {
             Alarm::Repair => self.repair(now),
             Alarm::SeekRelay => self.seek_relay(),
             Alarm::Fetch => self.fetch_bodies(now),
+            Alarm::Recover => self.recover(now),
             Alarm::Investigate(suspect) => {
                 // The verdict, or the denial, may be known everywhere but here.
                 if self.is_suspect(suspect).is_some()
@@ -305,19 +315,6 @@ impl Agent {
                 self.investigate(now, suspect);
             }
             Alarm::Verdict(suspect) => self.give_up(now, &suspect),
-        }
-    }
-
-    /// Takes note of how this node does, which decides how patient it is with others.
-    fn feel(&mut self, change: impl FnOnce(&mut LocalHealth)) {
-        let before = self.health;
-        change(&mut self.health);
-        if self.health == before || !self.settings.local_health {
-            return;
-        }
-        let suspicion = self.health.stretch(self.settings.suspicion());
-        if let Err(error) = self.core.set_config(self.settings.protocol(suspicion)) {
-            tracing::error!(%error, "foca refused its settings");
         }
     }
 
