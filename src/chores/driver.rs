@@ -2,12 +2,13 @@
 //! lead.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use riftmesh_base::time::wall_clock;
-use riftmesh_base::{BlobHash, ClusterId, ConfigurationName, LogIndex, Millis};
+use riftmesh_base::{BlobHash, ClusterId, ConfigurationName, LogIndex, Millis, NodeId};
 use riftmesh_raft::{RaftNode, RaftRole};
 use riftmesh_statemachine::State;
 use riftmesh_statemachine::command::{Body, Command};
@@ -27,7 +28,7 @@ use super::facts;
 use super::plan::{self, Standing};
 use super::sessions::OpenSessionFact;
 use super::settings::LoopSettings;
-use crate::node::mesh::SharedMesh;
+use crate::node::mesh::{MeshMember, SharedMesh};
 use crate::node::voter::VoterService;
 
 /// Time between two rounds.
@@ -193,17 +194,11 @@ impl Chores {
     /// The open sessions, with what gossip says of their nodes. Where it says that one is gone, its host is asked too.
     async fn open_sessions(&self) -> Vec<OpenSessionFact> {
         let members = self.mesh.members();
-        let gone: BTreeMap<_, _> = members
-            .iter()
-            .filter(|member| member.state.is_gone())
-            .map(|member| ((member.node, member.generation), member.address))
-            .collect();
+        let gone = members.iter().filter(|member| member.state.is_gone());
+        let gone: BTreeMap<_, _> = gone.map(|member| (member.node, member)).collect();
         let sessions: Vec<_> = self.raft.read(|_, state| {
-            let life = |session: &SessionRecord| (session.node, session.generation);
             let sessions = state.sessions();
-            sessions
-                .map(|s| (s.id, gone.get(&life(s)).copied()))
-                .collect()
+            sessions.map(|s| (s.id, end_of(s, &gone))).collect()
         });
         // A host behind a relay cannot be asked.
         let asked = sessions.iter().filter_map(|(_, address)| *address);
@@ -283,4 +278,50 @@ fn judgements(
         expected,
     })
     .collect()
+}
+
+/// Where the node of a session ended, if it is among those that are gone, with the life that opened the session or a later one: a node
+/// that was given up wrongly goes on under another generation, with its session.
+fn end_of(session: &SessionRecord, gone: &BTreeMap<NodeId, &MeshMember>) -> Option<SocketAddr> {
+    let last = gone.get(&session.node)?;
+    (last.generation >= session.generation).then_some(last.address)
+}
+
+#[cfg(test)]
+mod tests {
+    use riftmesh_base::SessionId;
+
+    use super::*;
+    use crate::node::mesh::MeshState;
+
+    /// The end of a later life is the end of the session, too; that of an earlier one, or of another node, says nothing about it.
+    #[test]
+    fn a_session_ends_with_the_newest_life() {
+        let session = SessionRecord {
+            id: SessionId(1),
+            node: NodeId(7),
+            generation: 5,
+            slots: 1,
+            cuda: false,
+            opened: Millis(0),
+            gpu_memory_mib: 0,
+            labels: Vec::new(),
+        };
+        for (node, generation, ended) in [(7, 5, true), (7, 6, true), (7, 4, false), (8, 6, false)]
+        {
+            let last = MeshMember {
+                node: NodeId(node),
+                generation,
+                name: String::new(),
+                role: None,
+                address: ([10, 0, 0, 7], 7_700).into(),
+                relay: None,
+                state: MeshState::Down,
+                since: Millis(0),
+                rtt: None,
+            };
+            let end = end_of(&session, &[(last.node, &last)].into());
+            assert_eq!(end, ended.then_some(last.address), "{node} {generation}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ pub struct SessionWatch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenSessionFact {
     pub session: SessionId,
-    /// Gossip says *down*, or *left*, for the very generation that opened the session.
+    /// Gossip says *down*, or *left*, of the life that opened the session or of a later one of its node.
     pub down: bool,
     /// Its host told this leader that nobody listens at the node's address any more.
     pub refused: bool,
