@@ -316,3 +316,31 @@ fn strangers_are_sent_away() {
     let said = mesh.intruder.refused(&seeds, &[]);
     assert!(said.contains("cannot be copied"), "{said}");
 }
+
+/// Voters certify anew what the cluster let in, and nothing else: not a machine that once certified itself with the
+/// cluster's credential and has it no more.
+#[test]
+fn what_the_cluster_did_not_issue_is_not_renewed() {
+    let mut mesh = Mesh::start();
+    let (seeds, credential) = (mesh.seeds.clone(), mesh.credential.clone());
+    let trusted = ["--credential", &credential, "--role", "worker"];
+    mesh.worker
+        .start(&seeds, &[&trusted[..], &["--slots", "0"]].concat());
+    mesh.wait("it certifies itself", || {
+        let renewed = mesh.worker.riftmesh(&["cert", "renew"]);
+        renewed.status.success().then_some(())
+    });
+    mesh.worker.kill();
+    mesh.worker.start(&seeds, &["--slots", "0"]);
+    let before = mesh.refused("not-certified");
+    let reason = "the cluster has no record of a certificate of this node";
+    mesh.wait("it is told", || {
+        let denied = mesh.worker.riftmesh(&["cert", "renew"]);
+        assert!(!denied.status.success(), "it was certified: {denied:?}");
+        let said = String::from_utf8(denied.stderr).unwrap();
+        said.contains(reason).then_some(())
+    });
+    assert!(mesh.refused("not-certified") > before);
+    let logs: Vec<_> = mesh.voters.iter().map(Machine::log).collect();
+    assert!(logs.iter().any(|log| log.contains(reason)), "{logs:?}");
+}
