@@ -1,4 +1,4 @@
-//! The agent's hands: timers, datagrams, calls and the disk. The only async file of this crate.
+//! The agent's hands: timers, datagrams, calls and the disk. With `peers`, all that is async in this crate.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -20,6 +20,7 @@ use crate::config::MembershipSettings;
 use crate::effect::{Input, MeshEffect, MeshEvent, TimerId};
 use crate::identity::{Generations, NodeIdentity};
 use crate::metadata::{MetadataError, NodeMetadata, within};
+use crate::peers::Seeds;
 use crate::view::MembershipView;
 
 /// Inputs waiting for the driver; beyond that datagrams are dropped and callers wait.
@@ -80,7 +81,7 @@ impl Membership {
         advertised: SocketAddr,
         mut generations: impl Generations,
         metadata: NodeMetadata,
-        seeds: Vec<SocketAddr>,
+        seeds: impl Into<Seeds>,
     ) -> Result<Self, StartError> {
         let advertised = match settings.dial_out {
             true => relayed::nowhere(node),

@@ -1,14 +1,16 @@
 //! Which life of which node, where: the identity that gossip spreads, and the number that orders a node's lives.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use riftmesh_base::{Millis, NodeId};
 use riftmesh_transport::relayed;
 use serde::{Deserialize, Serialize};
+
+use crate::durable;
 
 /// One life of a node at one address. Of two lives of a node the one with the higher generation counts, whatever
 /// its address.
@@ -94,15 +96,7 @@ impl Generations for GenerationFile {
     fn advance(&mut self, floor: u64) -> io::Result<u64> {
         let next = self.stored()?.saturating_add(1);
         let generation = next.max(floor).max((self.wall_clock)().0);
-        let aside = self.path.with_extension("part");
-        let mut file = File::create(&aside)?;
-        writeln!(file, "{generation}")?;
-        file.sync_all()?;
-        fs::rename(&aside, &self.path)?;
-        match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all()?,
-            _ => File::open(".")?.sync_all()?,
-        }
+        durable::replace(&self.path, &format!("{generation}\n"))?;
         Ok(generation)
     }
 }

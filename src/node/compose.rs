@@ -6,7 +6,7 @@ use anyhow::Context;
 use rand::RngExt;
 use riftmesh_base::{ClusterId, NodeId};
 use riftmesh_membership::{
-    AdvertisedRole, GenerationFile, Membership, MembershipSettings, NodeMetadata,
+    AdvertisedRole, GenerationFile, Membership, MembershipSettings, NodeMetadata, PeerFile, Seeds,
 };
 use riftmesh_raft::RaftNode;
 use riftmesh_statemachine::roster::{NodeRecord, Role};
@@ -196,13 +196,13 @@ fn start_membership(
         },
     };
     let generations = GenerationFile::new(data.path().join("generation"));
-    let seeds = config
-        .seeds
-        .iter()
-        .copied()
-        .filter(|seed| *seed != config.listen)
-        .collect();
-    Ok(Membership::start(
+    let named = config.seeds.iter().copied();
+    let peers = PeerFile::new(data.path().join("peers"));
+    let seeds = Seeds {
+        named: named.filter(|seed| *seed != config.listen).collect(),
+        met: peers.read(),
+    };
+    let membership = Membership::start(
         MembershipSettings {
             dial_out: config.dial_out,
             ..MembershipSettings::default()
@@ -213,7 +213,9 @@ fn start_membership(
         generations,
         metadata,
         seeds,
-    )?)
+    )?;
+    tokio::spawn(peers.follow(membership.clone()));
+    Ok(membership)
 }
 
 /// A task that ends by itself once the node is told to stop.

@@ -160,15 +160,24 @@ fn a_machine_joins_with_a_token() {
     assert_eq!(listed[0]["nodes"], json!([node]));
     assert!(listed[0].get("secret").is_none(), "{listed}");
 
+    let peers = mesh.worker.dir.join("data/peers");
+    mesh.wait("it has written down whom it met", || {
+        let met = fs::read_to_string(&peers).ok()?;
+        (met.lines().count() == 1 + mesh.voters.len()).then_some(())
+    });
     mesh.worker.kill();
     fs::remove_file(&file).unwrap();
-    mesh.worker.start(&seeds, &["--slots", "1"]);
+    let gone = mesh.late.address();
+    mesh.worker.start(&gone, &["--slots", "1"]);
     let session = member["session"].clone();
-    mesh.wait("it is back without the token", || {
-        mesh.member()
-            .filter(|now| now["node"] == node.as_str() && !now["session"].is_null())
-            .filter(|now| now["session"] != session)
-    });
+    mesh.wait(
+        "it is back without the token, and none of its seeds lives",
+        || {
+            mesh.member()
+                .filter(|now| now["node"] == node.as_str() && !now["session"].is_null())
+                .filter(|now| now["session"] != session)
+        },
+    );
 
     let issued =
         |mesh: &Mesh| mesh.ask("/v1/certificates").unwrap()["certificates"][0]["issued"].as_u64();

@@ -19,9 +19,12 @@ use crate::view::NodeState;
 
 /// Members that are told of a node's end by the node itself.
 const GOODBYES: usize = 3;
+/// Members of an earlier life that are asked at a time.
+const MET_PER_TRY: usize = 4;
 
 impl Agent {
-    /// Asks seeds and gone members for their views, as long as no member is known.
+    /// Asks seeds and gone members for their views, as long as no member is known, and once the seeds have had time to answer,
+    /// members of an earlier life too.
     pub(super) fn seek(&mut self, now: Millis, tries: u64) {
         if self.left || self.seeking || self.is_deaf() || self.core.num_members() > 0 {
             return;
@@ -32,6 +35,11 @@ impl Agent {
                 node: None,
                 address: seed,
             });
+        }
+        if tries > 0 {
+            for peer in self.met_before().sample(&mut self.rng, MET_PER_TRY) {
+                self.exchange(peer);
+            }
         }
         if let Some(gone) = self.random_gone() {
             self.exchange(gone);
@@ -72,8 +80,15 @@ impl Agent {
 
     pub(super) fn foreign_seeds(&self) -> Vec<SocketAddr> {
         let own = self.identity().address;
-        let seeds = self.seeds.iter().copied();
+        let seeds = self.seeds.named.iter().copied();
         seeds.filter(|seed| *seed != own).collect()
+    }
+
+    /// Whom this node knew in an earlier life.
+    pub(super) fn met_before(&self) -> impl Iterator<Item = Target> + use<> {
+        let own = self.identity().node;
+        let met = self.seeds.met.clone().into_iter();
+        met.filter(move |peer| peer.node != Some(own))
     }
 
     pub(super) fn random_member(&mut self) -> Option<Target> {

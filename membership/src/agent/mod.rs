@@ -17,7 +17,6 @@ mod scratch;
 mod verdict;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use foca::{AccumulatingRuntime, Foca, Member, OwnedNotification, State, Timer};
@@ -35,6 +34,7 @@ use crate::identity::NodeIdentity;
 use crate::message::MeshReply;
 use crate::metadata::{Announcement, Announcements, MetadataError, NodeMetadata};
 use crate::notes::{MemberNotes, NotingCodec};
+use crate::peers::Seeds;
 use crate::track::Tracker;
 use crate::view::NodeState;
 
@@ -67,7 +67,7 @@ enum Alarm {
 /// The membership protocol of one node.
 pub struct Agent {
     settings: MembershipSettings,
-    seeds: Vec<SocketAddr>,
+    seeds: Seeds,
     core: Core,
     announcements: Announcements,
     own: Announcement,
@@ -100,7 +100,7 @@ pub struct Agent {
 
 impl Agent {
     /// An agent for `identity`, whose generation is durable already. `seeds` are asked while no other member is
-    /// known; its own address among them does no harm.
+    /// known.
     ///
     /// # Errors
     /// When a text in `metadata` is over its bound.
@@ -108,7 +108,7 @@ impl Agent {
         settings: MembershipSettings,
         identity: NodeIdentity,
         metadata: NodeMetadata,
-        seeds: Vec<SocketAddr>,
+        seeds: impl Into<Seeds>,
         seed: Seed,
     ) -> Result<Self, MetadataError> {
         metadata.check()?;
@@ -132,7 +132,7 @@ impl Agent {
         };
         Ok(Self {
             settings,
-            seeds,
+            seeds: seeds.into(),
             core,
             announcements,
             own,

@@ -28,7 +28,7 @@ impl Agent {
         self.settings.dial_out && self.own.relay.is_none()
     }
 
-    /// Looks for a relay among seeds and members.
+    /// Looks for a relay among seeds and members, and if there are too few of those, among members of an earlier life.
     pub(super) fn seek_relay(&mut self) {
         if self.left || !self.is_deaf() {
             return;
@@ -47,7 +47,10 @@ impl Agent {
             node: None,
             address,
         });
-        for candidate in seeds.take(CANDIDATES_MAX / 2).chain(members) {
+        let mut met: Vec<_> = self.met_before().collect();
+        met.shuffle(&mut self.rng);
+        let all = seeds.take(CANDIDATES_MAX / 2).chain(members).chain(met);
+        for candidate in all {
             let known = candidates.iter().any(|c| c.address == candidate.address);
             // What has no relayed address is no relay.
             let usable = relayed::through(candidate.address, own).is_some();

@@ -10,7 +10,7 @@ use riftmesh_base::time::wall_clock;
 use riftmesh_base::{BlobHash, ClusterId, Millis, NodeId, Role, Seed};
 use riftmesh_transport::{
     BoxFuture, ClusterAuthority, Handler, Lane, MemoryNetwork, NodeCredential, Peer, QuicLink,
-    QuicSettings, Refused, SharedLink,
+    QuicSettings, Refused, SharedLink, Target,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::metadata;
 use crate::{
     BODY_BYTES_MAX, GenerationFile, Membership, MembershipSettings, MembershipView, NodeState,
+    PeerFile, Seeds,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -94,6 +95,11 @@ impl Wire for Quic {
     fn stop(&self, _: NodeId) {}
 }
 
+/// The file of a node's peers.
+fn peers(folder: &TempDir, node: u64) -> PeerFile {
+    PeerFile::eager(folder.path().join(format!("peers-{node}")))
+}
+
 struct Process {
     runtime: Option<Runtime>,
     membership: Membership,
@@ -126,6 +132,11 @@ impl Process {
             .unwrap();
         let _inside = runtime.enter();
         let link = wire.link(NodeId(node), address);
+        let peers = peers(folder, node);
+        let seeds = Seeds {
+            named: seeds.to_vec(),
+            met: peers.read(),
+        };
         let membership = Membership::start(
             settings,
             link.clone(),
@@ -133,9 +144,10 @@ impl Process {
             link.local_address(),
             GenerationFile::new(folder.path().join(node.to_string())),
             metadata(node),
-            seeds.to_vec(),
+            seeds,
         )
         .unwrap();
+        tokio::spawn(peers.follow(membership.clone()));
         let door = Door::default();
         door.0.set(membership.clone()).ok();
         let address = link.local_address();
@@ -320,6 +332,61 @@ async fn a_life_behind_a_relay(wire: impl Wire) {
             .sees("its end", |view| is(view, 4, NodeState::Down))
             .await;
     }
+}
+
+/// A node returns to a mesh of which no seed lives any more through others that it met; if they can be dialled by nobody but
+/// a relay, through that.
+async fn a_return_without_seeds(wire: impl Wire, hidden: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = MembershipSettings {
+        dial_out: hidden,
+        ..settings()
+    };
+    let seed = Process::start(&wire, &folder, 1, None, &[]);
+    let seeds = [seed.address];
+    let other = Process::start(&wire, &folder, 2, None, &seeds);
+    if hidden {
+        wire.hide(NodeId(3));
+    }
+    let start = || Process::with(settings.clone(), &wire, &folder, 3, None, &seeds);
+    let is_there = |view: &MembershipView| is(view, 3, NodeState::Alive);
+    let before = start();
+    other.sees("three", is_there).await;
+    let met = async {
+        let knows = |met: Vec<Target>| met.iter().any(|peer| peer.node == Some(NodeId(2)));
+        while !knows(peers(&folder, 3).read()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, met).await.expect("two is written down");
+    for (process, node) in [(before, NodeId(3)), (seed, NodeId(1))] {
+        drop(process);
+        wire.stop(node);
+        other
+            .sees("its end", |view| is(view, node.0, NodeState::Down))
+            .await;
+    }
+    let after = start();
+    other.sees("three again", is_there).await;
+    after
+        .sees("two", |view| is(view, 2, NodeState::Alive))
+        .await;
+}
+
+#[tokio::test]
+async fn back_without_seeds_over_the_memory_network() {
+    a_return_without_seeds(Memory(MemoryNetwork::new(Seed(3))), false).await;
+}
+
+#[tokio::test]
+async fn back_without_seeds_behind_a_relay() {
+    a_return_without_seeds(Memory(MemoryNetwork::new(Seed(4))), true).await;
+}
+
+#[tokio::test]
+async fn back_without_seeds_over_quic() {
+    let authority = ClusterAuthority::create(ClusterId([5; 16]), wall_clock()).unwrap();
+    a_return_without_seeds(Quic(authority), false).await;
 }
 
 #[tokio::test]

@@ -143,7 +143,7 @@ impl LiveMembers {
             .worker_threads(1)
             .enable_all()
             .build()?;
-        let seeds = self.addresses().into_iter().take(SEEDS).collect();
+        let seeds: Vec<_> = self.addresses().into_iter().take(SEEDS).collect();
         let (link, membership, door) = {
             let _inside = runtime.enter();
             let address = (Ipv4Addr::LOCALHOST, 0).into();
