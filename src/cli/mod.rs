@@ -20,6 +20,7 @@ mod mesh;
 mod model;
 mod model_files;
 mod node;
+mod node_file;
 mod nodes;
 mod order;
 mod output;
@@ -35,7 +36,7 @@ mod submit;
 mod token;
 mod up;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use riftmesh_base::ConfigurationName;
 use riftmesh_rules::{Configuration, UnknownConfiguration};
 
@@ -166,7 +167,15 @@ fn after_help() -> String {
 
 /// Parses the process's arguments and runs the command.
 pub fn main() -> Exit {
-    let cli = match Cli::try_parse() {
+    let typed = std::env::args_os().collect();
+    let complete = match node_file::complete(Cli::command(), typed) {
+        Ok(complete) => complete,
+        Err(error) => {
+            output::talk(&format!("error: {error:#}"));
+            return Exit::Usage;
+        }
+    };
+    let cli = match Cli::try_parse_from(complete) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors and go to stdout; a closed pipe is nobody's concern here.

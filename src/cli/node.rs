@@ -50,11 +50,17 @@ and the same on the other two with their own --name and --listen.
 A machine that only works, which never sees the credential:
   riftmesh token create                                on a voter; prints a token
   riftmesh node run --join TOKEN --seeds 10.0.0.1:7700,10.0.0.2:7700,10.0.0.3:7700
-Once it is in, the same command without --join starts it again. Behind NAT it also wants --dial-out.";
+Once it is in, the same command without --join starts it again. Behind NAT it also wants --dial-out.
+The same from a file, of which --slots 2 overrides one line:
+  riftmesh node run --config /etc/riftmesh/node.toml --slots 2";
 
 /// Options of `node run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
+    /// A file (TOML) with options that are not given here, under the names they have here: `listen = "10.0.0.1:7700"`,
+    /// `seeds = ["10.0.0.1:7700"]`, `dial-out = true`
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Data directory; made when missing. The node's identity lives in it
     #[arg(long, default_value = "riftmesh-node")]
     dir: PathBuf,
@@ -76,7 +82,7 @@ pub struct RunArgs {
     #[arg(long, value_enum)]
     role: Option<RoleArg>,
     /// QUIC addresses of nodes to meet, the same list on every node
-    #[arg(long, value_delimiter = ',', required = true)]
+    #[arg(long, value_delimiter = ',', required_unless_present = "config")]
     seeds: Vec<SocketAddr>,
     /// Form a new cluster when exactly this many empty voters have met; give the same number on each voter
     #[arg(long)]
@@ -203,7 +209,14 @@ pub fn run(command: NodeCommand) -> anyhow::Result<Exit> {
 }
 
 impl RunArgs {
-    fn check(self) -> anyhow::Result<NodeConfig> {
+    fn no_seeds(&self) -> String {
+        let file = self.config.as_ref().map(|file| file.display().to_string());
+        let file = file.unwrap_or_else(|| "a file that --config names".to_owned());
+        format!("nobody to meet: give --seeds, or `seeds = [\"10.0.0.1:7700\"]` in {file}")
+    }
+
+    pub(super) fn check(self) -> anyhow::Result<NodeConfig> {
+        let no_seeds = self.no_seeds();
         let role = match (self.role, &self.credential) {
             (Some(RoleArg::Voter), _) | (None, Some(_)) => Role::Voter,
             (Some(RoleArg::Worker), _) | (None, None) => Role::Worker,
@@ -217,8 +230,9 @@ impl RunArgs {
         let listen = match (self.listen, self.seeds.first()) {
             (Some(listen), _) => listen,
             (None, Some(seed)) => towards(*seed)?,
-            (None, None) => anyhow::bail!("--seeds is empty"),
+            (None, None) => anyhow::bail!(no_seeds),
         };
+        anyhow::ensure!(!self.seeds.is_empty(), no_seeds);
         let join = self.join.map(|join| join.token()).transpose()?;
         anyhow::ensure!(
             role == Role::Voter || self.bootstrap_expect.is_none(),
