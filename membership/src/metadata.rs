@@ -99,7 +99,7 @@ pub(crate) struct Announcement {
 }
 
 impl Announcement {
-    fn age(&self) -> (u64, u32) {
+    pub(crate) fn age(&self) -> (u64, u32) {
         (self.generation, self.version)
     }
 }
@@ -142,6 +142,10 @@ pub(crate) struct Book {
     news: BTreeMap<NodeId, Option<Arc<Announcement>>>,
     /// Announced at the last clearing by nodes that were not members.
     strangers: BTreeSet<NodeId>,
+    /// What this node says of itself. Nobody else's word about it is kept.
+    own: Option<Announcement>,
+    /// The age of the newest word that somebody else put into this node's mouth and others may believe.
+    foreign: Option<(u64, u32)>,
 }
 
 impl Book {
@@ -152,6 +156,28 @@ impl Book {
     /// Who said something new since this was last called, with what was known of them before.
     pub(crate) fn take_news(&mut self) -> BTreeMap<NodeId, Option<Arc<Announcement>>> {
         std::mem::take(&mut self.news)
+    }
+
+    /// From now on this is what this node says of itself.
+    pub(crate) fn own_up_to(&mut self, own: Announcement) {
+        self.own = Some(own);
+    }
+
+    /// The age of what somebody else has said in this node's name since this was last called, if others may take it for newer
+    /// than what this node says.
+    pub(crate) fn take_foreign(&mut self) -> Option<(u64, u32)> {
+        self.foreign.take()
+    }
+
+    /// Whether this is said in this node's name and not by it; notes how old it claims to be.
+    fn is_foreign(&mut self, announcement: &Announcement) -> bool {
+        let own = self.own.as_ref();
+        let own = own.filter(|own| own.node == announcement.node && *own != announcement);
+        let Some(own) = own else { return false };
+        if announcement.age() >= own.age() {
+            self.foreign = self.foreign.max(Some(announcement.age()));
+        }
+        true
     }
 
     fn keep(&mut self, announcement: Arc<Announcement>) {
@@ -200,6 +226,9 @@ impl Announcements {
     fn learn(&self, announcement: Announcement) -> Result<bool, MetadataError> {
         announcement.metadata.check()?;
         let mut book = self.book();
+        if book.is_foreign(&announcement) {
+            return Ok(false);
+        }
         let known = book.nodes.get(&announcement.node);
         let is_news = match known {
             Some(known) => announcement.age() > known.age(),
@@ -213,11 +242,11 @@ impl Announcements {
 
     /// Keeps those of `announcements` that are news and gives their bytes, to be spread further.
     pub(crate) fn select_news(&self, announcements: Vec<Announcement>) -> Vec<Vec<u8>> {
-        let book = self.book();
-        let is_news = |a: &Announcement| {
-            book.nodes
-                .get(&a.node)
-                .is_none_or(|known| a.age() > known.age())
+        let mut book = self.book();
+        let mut is_news = |a: &Announcement| {
+            let is_foreign = book.is_foreign(a);
+            let known = book.nodes.get(&a.node);
+            !is_foreign && known.is_none_or(|known| a.age() > known.age())
         };
         announcements
             .iter()

@@ -67,6 +67,7 @@ impl Agent {
 
     /// Tells readers what the last step changed, and what is to be done about it.
     pub(super) fn finish(&mut self, now: Millis) -> Vec<MeshEffect> {
+        self.refute(now);
         let news = self.take_news();
         if news.is_empty() {
             return std::mem::take(&mut self.effects);

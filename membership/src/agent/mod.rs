@@ -11,6 +11,7 @@ mod exchange;
 mod fetch;
 mod hearing;
 mod look;
+mod refute;
 mod relay;
 #[cfg(test)]
 mod scratch;
@@ -320,6 +321,7 @@ impl Agent {
 
     /// Spreads this node's description.
     fn publish(&mut self, now: Millis) {
+        self.announcements.book().own_up_to(self.own.clone());
         let bytes = encode(&self.own);
         self.run(now, |core, _| core.add_broadcast(&bytes).map(drop));
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foca::BroadcastHandler;
 use riftmesh_base::{BlobHash, Millis, NodeId};
 
 use super::Agent;
@@ -10,6 +11,12 @@ use crate::track::{reach, relay_of};
 use crate::view::{NodeState, NodeView};
 
 impl Agent {
+    /// Hears an announcement as foca hands in what gossip brings. Whether it is passed on.
+    pub(crate) fn overhear(&mut self, announcement: &[u8]) -> bool {
+        let heard = self.announcements.receive_item(announcement, None);
+        heard.is_ok_and(|key| key.is_some())
+    }
+
     /// What readers should see, and whose bodies should be missing, by all that foca, the book and the bodies hold. Since when,
     /// nobody knows here.
     pub(crate) fn made_from_everything(

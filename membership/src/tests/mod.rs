@@ -5,6 +5,7 @@ mod bodies;
 mod comparison;
 mod driver;
 mod incremental;
+mod refutation;
 
 use std::net::SocketAddr;
 
