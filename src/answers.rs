@@ -16,6 +16,7 @@ use riftmesh_statemachine::models::ModelEntry;
 use riftmesh_statemachine::roster::Role;
 use riftmesh_statemachine::rotation::RotationPhase;
 use riftmesh_statemachine::trust::{CertificateRecord, Revocation};
+use riftmesh_transport::PeerTraffic;
 use serde::{Deserialize, Serialize};
 
 use crate::history::HistoryQuery;
@@ -344,6 +345,9 @@ pub struct PingAnswer {
     pub rtt_us: Option<u64>,
     /// Why it was lost.
     pub lost: Option<String>,
+    /// What the node that answers and that one have sent each other since the former was started.
+    #[serde(default)]
+    pub traffic: Option<PeerTraffic>,
 }
 
 /// A line of `GET /v1/mesh/events`: what the node that answers saw happen in the mesh.

@@ -4,8 +4,10 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use indicatif::HumanBytes;
 use riftmesh_base::time::wall_clock;
 use riftmesh_base::{NodeId, Role};
+use riftmesh_transport::PeerTraffic;
 use serde::{Deserialize, Serialize};
 
 use super::ask::{AskError, Asker};
@@ -114,6 +116,8 @@ struct PingReport {
     min_us: Option<u64>,
     median_us: Option<u64>,
     max_us: Option<u64>,
+    /// What the two have sent each other since the one that was asked was started, these round trips included.
+    traffic: Option<PeerTraffic>,
 }
 
 impl PingReport {
@@ -131,6 +135,7 @@ impl PingReport {
             min_us: answered.first().copied(),
             median_us: answered.get(answered.len() / 2).copied(),
             max_us: answered.last().copied(),
+            traffic: pings.last().and_then(|ping| ping.traffic),
         }
     }
 
@@ -144,8 +149,23 @@ impl PingReport {
             }
             _ => None,
         };
-        [counts].into_iter().chain(times).collect()
+        let traffic = self.traffic.as_ref().map(in_words);
+        [counts].into_iter().chain(times).chain(traffic).collect()
     }
+}
+
+fn in_words(traffic: &PeerTraffic) -> String {
+    let (sent, received) = (
+        HumanBytes(traffic.bytes_sent),
+        HumanBytes(traffic.bytes_received),
+    );
+    format!(
+        "so far {sent} sent, {received} received; calls {} made, {} answered; datagrams {} sent, {} received",
+        traffic.calls_made,
+        traffic.calls_answered,
+        traffic.datagrams_sent,
+        traffic.datagrams_received
+    )
 }
 
 fn ping(args: &PingArgs) -> Result<Exit, AskError> {
@@ -307,19 +327,29 @@ mod tests {
             address: "10.0.0.7:7700".to_owned(),
             rtt_us,
             lost: rtt_us.is_none().then(|| "no answer within 1s".to_owned()),
+            traffic: None,
         }
     }
 
     /// The report counts what was lost and measures what was not.
     #[test]
     fn pings_are_summed_up() {
-        let pings = [Some(900), None, Some(12_345), Some(1_000)].map(ping);
+        let mut pings = [Some(900), None, Some(12_345), Some(1_000)].map(ping);
+        pings[3].traffic = Some(PeerTraffic {
+            bytes_sent: 2_048,
+            bytes_received: 3 << 20,
+            calls_made: 4,
+            calls_answered: 3,
+            datagrams_sent: 2,
+            datagrams_received: 1,
+        });
         let report = PingReport::new("v1", "w1", &pings, &pings[0]);
         assert_eq!(
             report.lines(),
             [
                 "4 sent, 1 lost (25 %)",
                 "round trip min 0.90 ms, median 1.00 ms, max 12.34 ms",
+                "so far 2.00 KiB sent, 3.00 MiB received; calls 4 made, 3 answered; datagrams 2 sent, 1 received",
             ]
         );
         assert_eq!(outcome(&pings[1]), "lost: no answer within 1s");

@@ -9,7 +9,7 @@ use riftmesh_base::NodeId;
 use riftmesh_membership::{AdvertisedRole, Membership, NodeState};
 use riftmesh_statemachine::roster::Role;
 use riftmesh_transport::link::BoxFuture;
-use riftmesh_transport::{Link as _, QuicLink};
+use riftmesh_transport::{Link as _, PeerTraffic, QuicLink};
 
 use super::body::NodeBody;
 use super::mesh::{MeshMember, MeshState, MeshView, Told};
@@ -67,6 +67,10 @@ impl MeshView for Gossip {
             Some((node.id, Told { age, body }))
         });
         told.collect()
+    }
+
+    fn traffic(&self, peer: NodeId) -> Option<PeerTraffic> {
+        self.link.traffic(peer)
     }
 
     fn port_refused(&self, address: SocketAddr, within: Duration) -> BoxFuture<'_, bool> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use riftmesh_base::{Millis, NodeId};
 use riftmesh_statemachine::roster::Role;
+use riftmesh_transport::PeerTraffic;
 use riftmesh_transport::link::BoxFuture;
 
 use super::body::NodeBody;
@@ -82,6 +83,8 @@ pub trait MeshView: Send + Sync + 'static {
     fn members(&self) -> Vec<MeshMember>;
     /// What they say at length, of whom that is known.
     fn told(&self) -> BTreeMap<NodeId, Told>;
+    /// What this node and a peer have sent each other since this one was started.
+    fn traffic(&self, peer: NodeId) -> Option<PeerTraffic>;
     /// Whether the host at this address says, when asked now, that nobody listens there. Silence is a no.
     fn port_refused(&self, address: SocketAddr, within: Duration) -> BoxFuture<'_, bool>;
 }

@@ -91,6 +91,7 @@ impl MeshDesk {
             address: member.address.to_string(),
             rtt_us: lost.is_none().then_some(rtt_us),
             lost,
+            traffic: self.mesh.traffic(request.node),
         })
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use riftmesh_base::Millis;
-use riftmesh_transport::QuicLink;
+use riftmesh_transport::{OversizeCounts, PeerTraffic, QuicLink};
 
 use super::mesh::{MeshState, SharedMesh};
 use super::trust::{CertificateKeeper, Expiries};
@@ -26,6 +26,8 @@ struct Numbers {
     refused: BTreeMap<String, u64>,
     members: Vec<(MeshState, usize)>,
     bytes_sent: u64,
+    traffic: PeerTraffic,
+    oversize: OversizeCounts,
 }
 
 impl MetricsDesk {
@@ -41,6 +43,8 @@ impl MetricsDesk {
             refused: self.keeper.refused(),
             members: MeshState::ALL.into_iter().map(count).collect(),
             bytes_sent: self.link.bytes_sent(),
+            traffic: self.link.traffic_of_all(),
+            oversize: self.link.oversize(),
         }
         .text()
     }
@@ -81,6 +85,49 @@ impl Numbers {
                 "Bytes sent to other nodes, in UDP datagrams.",
                 [(String::new(), self.bytes_sent)],
             ),
+            self.between_nodes(),
+        ]
+        .concat()
+    }
+
+    /// What went to all peers and came from them. How much it was for each, `mesh ping` tells: a label for every peer would be
+    /// a thousand of them.
+    fn between_nodes(&self) -> String {
+        let (traffic, long) = (&self.traffic, &self.oversize);
+        let both = |sent, received| {
+            [("sent", sent), ("received", received)]
+                .map(|(way, count)| (format!("{{direction=\"{way}\"}}"), count))
+        };
+        let oversize = [
+            ("refused", long.refused),
+            ("streamed", long.streamed),
+            ("dropped", long.dropped),
+        ];
+        [
+            family(
+                "riftmesh_peer_bytes_total",
+                "counter",
+                "Bytes exchanged with nodes that were let in, in UDP datagrams.",
+                both(traffic.bytes_sent, traffic.bytes_received),
+            ),
+            family(
+                "riftmesh_peer_calls_total",
+                "counter",
+                "Calls made to other nodes, and by them.",
+                both(traffic.calls_made, traffic.calls_answered),
+            ),
+            family(
+                "riftmesh_peer_datagrams_total",
+                "counter",
+                "Gossip datagrams exchanged with other nodes.",
+                both(traffic.datagrams_sent, traffic.datagrams_received),
+            ),
+            family(
+                "riftmesh_datagrams_oversize_total",
+                "counter",
+                "Datagrams that were too long: refused here, sent on a stream instead, dropped when they came.",
+                oversize.map(|(what, count)| (format!("{{outcome=\"{what}\"}}"), count)),
+            ),
         ]
         .concat()
     }
@@ -118,6 +165,19 @@ mod tests {
             refused: BTreeMap::from([("expired".to_owned(), 2), ("revoked".to_owned(), 1)]),
             members: vec![(MeshState::Up, 4), (MeshState::Suspect, 0)],
             bytes_sent: 1_234,
+            traffic: PeerTraffic {
+                bytes_sent: 1_000,
+                bytes_received: 2_000,
+                calls_made: 3,
+                calls_answered: 4,
+                datagrams_sent: 5,
+                datagrams_received: 6,
+            },
+            oversize: OversizeCounts {
+                refused: 7,
+                streamed: 8,
+                dropped: 9,
+            },
         };
         assert_eq!(
             numbers.text(),
@@ -139,6 +199,23 @@ riftmesh_mesh_members{state=\"suspect\"} 0
 # HELP riftmesh_udp_sent_bytes_total Bytes sent to other nodes, in UDP datagrams.
 # TYPE riftmesh_udp_sent_bytes_total counter
 riftmesh_udp_sent_bytes_total 1234
+# HELP riftmesh_peer_bytes_total Bytes exchanged with nodes that were let in, in UDP datagrams.
+# TYPE riftmesh_peer_bytes_total counter
+riftmesh_peer_bytes_total{direction=\"sent\"} 1000
+riftmesh_peer_bytes_total{direction=\"received\"} 2000
+# HELP riftmesh_peer_calls_total Calls made to other nodes, and by them.
+# TYPE riftmesh_peer_calls_total counter
+riftmesh_peer_calls_total{direction=\"sent\"} 3
+riftmesh_peer_calls_total{direction=\"received\"} 4
+# HELP riftmesh_peer_datagrams_total Gossip datagrams exchanged with other nodes.
+# TYPE riftmesh_peer_datagrams_total counter
+riftmesh_peer_datagrams_total{direction=\"sent\"} 5
+riftmesh_peer_datagrams_total{direction=\"received\"} 6
+# HELP riftmesh_datagrams_oversize_total Datagrams that were too long: refused here, sent on a stream instead, dropped when they came.
+# TYPE riftmesh_datagrams_oversize_total counter
+riftmesh_datagrams_oversize_total{outcome=\"refused\"} 7
+riftmesh_datagrams_oversize_total{outcome=\"streamed\"} 8
+riftmesh_datagrams_oversize_total{outcome=\"dropped\"} 9
 "
         );
     }

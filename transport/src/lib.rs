@@ -28,7 +28,9 @@ pub use link::{
     Target,
 };
 pub use memory::{MemoryLink, MemoryNetwork};
-pub use quic::{BindError, QuicLink, QuicSettings, RelayCounts, knock};
+pub use quic::{
+    BindError, OversizeCounts, PeerTraffic, QuicLink, QuicSettings, RelayCounts, knock,
+};
 pub use refusals::Refusals;
 pub use tls::PROTOCOL_VERSION;
 pub use token::{JoinToken, TokenError, TokenSecret};

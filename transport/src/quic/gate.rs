@@ -12,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use super::STRANGER;
+use super::accounts::Accounts;
 use super::pool::DialFailure;
 use super::trust;
 use crate::identity::{CertificateFacts, CredentialError};
@@ -34,6 +35,8 @@ pub(super) struct Gate {
     /// Keys of the authorities that are trusted.
     trusted: watch::Sender<BTreeSet<BlobHash>>,
     pub(super) refusals: Refusals,
+    /// What those who were let through send and get.
+    pub(super) accounts: Accounts,
 }
 
 impl Gate {
@@ -43,6 +46,7 @@ impl Gate {
             trusted: watch::Sender::new(trusted),
             revoked: watch::Sender::new(Revoked::default()),
             refusals: Refusals::default(),
+            accounts: Accounts::default(),
         }
     }
 

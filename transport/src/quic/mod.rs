@@ -4,6 +4,7 @@
 //! blobs. A node answers on connections dialled by its peers and calls on those it dialled itself, so two nodes dialling
 //! each other at once is no conflict.
 
+mod accounts;
 mod calls;
 mod door;
 mod frame;
@@ -32,6 +33,7 @@ use riftmesh_base::{BlobHash, ClusterId, NodeId};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+pub use self::accounts::{OversizeCounts, PeerTraffic};
 use self::calls::NotSent;
 use self::door::Door;
 pub use self::door::knock;
@@ -217,6 +219,21 @@ impl QuicLink {
         self.sent.load(Ordering::Relaxed)
     }
 
+    /// What went to a peer and came from it, if there was ever a connection to it, or from it.
+    pub fn traffic(&self, peer: NodeId) -> Option<PeerTraffic> {
+        self.gate.accounts.peer(peer)
+    }
+
+    /// The same of all peers together.
+    pub fn traffic_of_all(&self) -> PeerTraffic {
+        self.gate.accounts.total()
+    }
+
+    /// How many datagrams were too long.
+    pub fn oversize(&self) -> OversizeCounts {
+        self.gate.accounts.oversize()
+    }
+
     /// What this node did as a relay for others.
     pub fn relay_counts(&self) -> RelayCounts {
         self.board.counts()
@@ -330,6 +347,7 @@ impl QuicLink {
                 let reason = "the connection was lost".to_owned();
                 CallError::Unreachable { target: to, reason }
             })?;
+            dialled.wire.call_made();
             understand(to, asked.answer().await)
         };
         self.attend(to, class, until, &dialled, exchange).await
@@ -338,7 +356,7 @@ impl QuicLink {
     async fn send_datagram(&self, to: Target, payload: Bytes) -> Result<(), CallError> {
         let dialled = self.for_datagrams(to).await?;
         let is_fresh = dialled.is_fresh(self.settings.idle);
-        put(&dialled.connection, to, payload.clone()).await?;
+        self.put(&dialled, to, payload.clone()).await?;
         if is_fresh {
             return Ok(());
         }
@@ -346,7 +364,7 @@ impl QuicLink {
         let ended = timeout(DATAGRAM_DIAL, dialled.connection.closed()).await;
         if ended.is_ok() {
             let dialled = self.for_datagrams(to).await?;
-            put(&dialled.connection, to, payload).await?;
+            self.put(&dialled, to, payload).await?;
         }
         Ok(())
     }
@@ -358,22 +376,26 @@ impl QuicLink {
             Err(CallError::Unreachable { target: to, reason })
         })
     }
-}
 
-/// Sends a datagram on a connection, as such or as a stream.
-async fn put(connection: &quinn::Connection, to: Target, payload: Bytes) -> Result<(), CallError> {
-    let fits = connection
-        .max_datagram_size()
-        .is_some_and(|max| payload.len() <= max);
-    let sent = if fits {
-        connection.send_datagram(payload).map_err(|e| e.to_string())
-    } else {
-        // The path takes smaller packets than it should: a stream of its own carries the datagram instead.
-        timeout(DATAGRAM_DIAL, send_as_stream(connection, &payload))
-            .await
-            .unwrap_or_else(|_| Err("the peer takes no more datagrams".to_owned()))
-    };
-    sent.map_err(|reason| CallError::Unreachable { target: to, reason })
+    /// Sends a datagram on a connection, as such or as a stream.
+    async fn put(&self, dialled: &Dialled, to: Target, payload: Bytes) -> Result<(), CallError> {
+        let connection = &dialled.connection;
+        let fits = connection
+            .max_datagram_size()
+            .is_some_and(|max| payload.len() <= max);
+        let sent = if fits {
+            connection.send_datagram(payload).map_err(|e| e.to_string())
+        } else {
+            // The path takes smaller packets than it should: a stream of its own carries the datagram instead.
+            self.gate.accounts.streamed();
+            timeout(DATAGRAM_DIAL, send_as_stream(connection, &payload))
+                .await
+                .unwrap_or_else(|_| Err("the peer takes no more datagrams".to_owned()))
+        };
+        sent.map_err(|reason| CallError::Unreachable { target: to, reason })?;
+        dialled.wire.datagram_sent();
+        Ok(())
+    }
 }
 
 async fn send_as_stream(connection: &quinn::Connection, payload: &[u8]) -> Result<(), String> {
@@ -549,6 +571,7 @@ impl Link for QuicLink {
             }
             self.request(to, lane.into(), deadline, async |stream| {
                 may_answer(to, lane, &stream.dialled)?;
+                stream.dialled.wire.call_made();
                 stream.ask(to, Kind::Call(lane), request).await
             })
             .await
@@ -558,6 +581,7 @@ impl Link for QuicLink {
     fn datagram(&self, to: Target, payload: Bytes) -> BoxFuture<'_, Result<(), CallError>> {
         Box::pin(async move {
             if payload.len() > DATAGRAM_BYTES_MAX {
+                self.gate.accounts.refused();
                 return Err(CallError::TooLarge {
                     what: "datagram",
                     bytes: payload.len() as u64,
@@ -577,6 +601,7 @@ impl Link for QuicLink {
     ) -> BoxFuture<'a, Result<u64, CallError>> {
         Box::pin(
             self.request(to, Class::Bulk, deadline, async move |stream| {
+                stream.dialled.wire.call_made();
                 stream.receive(to, hash, into).await
             }),
         )

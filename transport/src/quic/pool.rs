@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use super::accounts::Wire;
 use super::calls::Calls;
 use super::frame::{self, Kind, Outcome};
 use super::gate::Gate;
@@ -72,6 +73,8 @@ pub(super) struct Dialled {
     pub(super) connection: Connection,
     /// What the other side's certificate says.
     pub(super) peer: CertificateFacts,
+    /// Its place on the peer's account.
+    pub(super) wire: Arc<Wire>,
     progress: Arc<Mutex<Progress>>,
     /// The stream for small calls, once there was one.
     calls: Arc<Mutex<Option<Arc<Calls>>>>,
@@ -359,6 +362,7 @@ async fn establish(
             })),
             calls: Arc::default(),
             runtime: Handle::current(),
+            wire: gate.accounts.of(peer.name.node).open(&connection),
             connection,
             peer,
         }),

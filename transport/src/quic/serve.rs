@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::STRANGER;
+use super::accounts::Wire;
 use super::door::Door;
 use super::frame::{self, FrameError, Kind, Outcome};
 use super::gate::Gate;
@@ -46,6 +47,9 @@ const ONE_WAY_BYTES_MAX: usize = if DATAGRAM_BYTES_MAX > FRAME_BYTES_MAX {
 struct Caller {
     from: Peer,
     connection: Connection,
+    gate: Arc<Gate>,
+    /// The connection's place on the peer's account.
+    wire: Arc<Wire>,
     /// Set once it has asked for the connection to be a line.
     port: Arc<OnceLock<Port>>,
     /// Room for calls that share a stream.
@@ -60,8 +64,10 @@ impl Caller {
         } else if let Some(port) = self.port.get() {
             port.take(payload);
         } else if payload.len() <= DATAGRAM_BYTES_MAX {
+            self.wire.datagram_received();
             handler.datagram(self.from, payload);
         } else {
+            self.gate.accounts.dropped();
             tracing::debug!(peer = %self.from.node, bytes = payload.len(), "datagram too long");
         }
     }
@@ -158,6 +164,8 @@ impl Server {
         let caller = Caller {
             from,
             connection: connection.clone(),
+            gate: Arc::clone(&self.gate),
+            wire: self.gate.accounts.of(from.node).open(connection),
             port: Arc::default(),
             open: Arc::new(Semaphore::new(CALLS_OPEN_MAX)),
         };
@@ -201,9 +209,15 @@ impl Server {
         let from = caller.from;
         match kind {
             Kind::Hello => reply(send, Outcome::Done, Bytes::new()).await,
-            Kind::Call(lane) => self.call(from, lane, length, send, recv).await,
+            Kind::Call(lane) => {
+                caller.wire.call_answered();
+                self.call(from, lane, length, send, recv).await
+            }
             Kind::Calls => self.calls(caller, send, recv).await,
-            Kind::Blob => self.blob(from, length, send, recv).await,
+            Kind::Blob => {
+                caller.wire.call_answered();
+                self.blob(from, length, send, recv).await
+            }
             Kind::Relay => match self.board.connect(from.node, &caller.connection) {
                 Ok(port) => {
                     // It was a line already if that fails, and stays one.
@@ -237,6 +251,7 @@ impl Server {
                 Kind::Call(lane) if request.is_last => lane,
                 _ => return Err(FrameError::Unknown(request.tag)),
             };
+            caller.wire.call_answered();
             // Nothing more is read while so many calls of this peer are open.
             let Ok(open) = Arc::clone(&caller.open).acquire_owned().await else {
                 return Ok(());

@@ -208,7 +208,8 @@ async fn calls_share_a_stream() {
     assert!(first.is_lost());
 }
 
-/// A datagram too large for the path's packets takes a stream; an empty one is only an acknowledgement asked for.
+/// A datagram too large for the path's packets takes a stream; an empty one is only an acknowledgement asked for; one that is
+/// too large altogether is counted and dropped.
 #[tokio::test]
 async fn large_datagrams_take_a_stream() {
     let mut pair = Pair::new(&QuicSettings::default());
@@ -219,6 +220,16 @@ async fn large_datagrams_take_a_stream() {
         .unwrap();
     let received = timeout(DEADLINE, pair.datagrams.recv()).await.unwrap();
     assert_eq!(received.unwrap(), "as a stream");
+    send_as_stream(&dialled.connection, &[0; DATAGRAM_BYTES_MAX + 1])
+        .await
+        .unwrap();
+    let counted = async {
+        while pair.bob.oversize().dropped == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, counted).await.unwrap();
+    assert!(pair.datagrams.try_recv().is_err(), "it was passed on");
 }
 
 /// Concurrent first calls share one connection, lanes of consensus and the rest do not, and the bound on
