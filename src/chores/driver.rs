@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use riftmesh_base::time::wall_clock;
 use riftmesh_base::{BlobHash, ClusterId, ConfigurationName, LogIndex, Millis, NodeId};
-use riftmesh_raft::{RaftNode, RaftRole};
+use riftmesh_raft::{OpenSessionFact, RaftNode, RaftRole};
 use riftmesh_statemachine::State;
 use riftmesh_statemachine::command::{Body, Command};
 use riftmesh_statemachine::hold::HoldVerb;
@@ -26,7 +26,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::facts;
 use super::plan::{self, Standing};
-use super::sessions::OpenSessionFact;
 use super::settings::LoopSettings;
 use crate::node::mesh::{MeshMember, SharedMesh};
 use crate::node::voter::VoterService;

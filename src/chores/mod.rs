@@ -7,7 +7,6 @@
 mod driver;
 mod facts;
 pub mod plan;
-pub mod sessions;
 pub mod settings;
 
 pub use driver::Chores;

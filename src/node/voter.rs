@@ -7,7 +7,9 @@ use std::time::Duration;
 use riftmesh_base::{
     BlobHash, Clock, ConfigurationName, JobId, LogIndex, Millis, NodeId, SessionId, Token,
 };
-use riftmesh_raft::{MemberError, MemberOrder, ProposeError, RaftNode, RaftRole, SeedFact};
+use riftmesh_raft::{
+    MemberError, MemberOrder, ProposeError, RaftNode, RaftRole, SeedFact, SessionWatch,
+};
 use riftmesh_statemachine::State;
 use riftmesh_statemachine::command::{Body, Command};
 use riftmesh_statemachine::job::{DeviceNeed, JobKind, JobPhase, JobState};
@@ -20,7 +22,6 @@ use super::answer::Answers;
 use super::mesh::SharedMesh;
 use super::sweep;
 use super::trust::{Issuer, news, permit};
-use crate::chores::sessions::SessionWatch;
 use crate::client::{Caller, LocalService};
 use crate::protocol::{Holder, LOCATE_BLOBS_MAX, Located, Request, Response, WORK_WAIT_MAX};
 

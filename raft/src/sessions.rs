@@ -25,6 +25,7 @@ pub struct SessionWatch {
 /// An open session as the state has it, with what gossip says of its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenSessionFact {
+    /// Which.
     pub session: SessionId,
     /// Gossip says *down*, or *left*, of the life that opened the session or of a later one of its node.
     pub down: bool,
