@@ -13,6 +13,7 @@ use riftmesh_membership::MembershipSettings;
 use riftmesh_tests::mesh::World;
 use riftmesh_tests::mesh::lifeguard::{Accuracy, Slowness, accuracy};
 use riftmesh_tests::mesh::plain::PlainWorld;
+use riftmesh_tests::mesh::reclaims::{Fleet, a_busy_time};
 use riftmesh_tests::mesh::trials::{self, Detection, End, Pauses};
 
 const MEMBERS: u64 = 36;
@@ -106,14 +107,40 @@ fn pauses() -> Outcome {
     frozen("long pauses", MEMBERS, 0.02, long, 1_000)
 }
 
-/// A day at a hundred members with 5 % loss, some member frozen for 4 to 16 s every minute and a half.
+/// A day at a hundred members with 5 % loss, some member frozen for 4 to 16 s every minute and a half, and a worker killed every
+/// half an hour, by turns on a living host and with its host. All but three have a session and a job.
 fn day() -> Outcome {
+    const NODES: u64 = 100;
     let plan = Pauses {
         shortest: Millis(4_000),
         longest: Millis(16_000),
         every: Millis::from_secs(90),
     };
-    frozen("day", 100, 0.05, plan, 24 * 3_600 / 90)
+    let mut world = trials::formed(1, NODES, 0.05);
+    let mut fleet = Fleet::new(&world, 1, NODES);
+    let (day, kill_every) = (Millis::from_secs(24 * 3_600), Millis::from_secs(1_800));
+    a_busy_time(&mut world, &mut fleet, 1, plan, day, kill_every);
+    let record = fleet.record();
+    let waits = |end| quantiles(record.waits(end).iter().map(|wait| wait.0).collect());
+    let ([killed, _, killed_max], [silent, _, silent_max]) =
+        (waits(End::Killed), waits(End::Silent));
+    writeln!(
+        stdout(),
+        "{{\"experiment\":\"day\",\"nodes\":{NODES},\"loss\":{},\"hours\":24,\"pauses\":{},\"shortest_ms\":{},\
+         \"longest_ms\":{},\"terms\":{},\"false_verdicts\":{},\"false_reclaims\":{},\"kills\":{},\"reclaims\":{},\
+         \"killed_ready_p50_ms\":{killed},\"killed_ready_max_ms\":{killed_max},\"silent_ready_p50_ms\":{silent},\
+         \"silent_ready_max_ms\":{silent_max}}}",
+        world.loss,
+        24 * 3_600 / 90,
+        plan.shortest.0,
+        plan.longest.0,
+        record.terms,
+        record.false_verdicts,
+        record.false_reclaims(),
+        record.kills,
+        record.reclaims.len(),
+    )?;
+    Ok(())
 }
 
 fn frozen(name: &str, nodes: u64, loss: f64, plan: Pauses, count: u64) -> Outcome {

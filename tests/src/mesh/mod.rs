@@ -3,6 +3,7 @@
 pub mod lifeguard;
 pub mod live;
 pub mod plain;
+pub mod reclaims;
 mod standings;
 pub mod trials;
 mod world;

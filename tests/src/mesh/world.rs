@@ -311,6 +311,26 @@ impl World {
         !self.cut.contains(&(from, to)) && self.stations.get(&from).is_some_and(awake)
     }
 
+    /// Whether this life of a node runs, frozen or not.
+    pub fn is_running(&self, node: u64, generation: u64) -> bool {
+        let station = self.stations.get(&NodeId(node));
+        station.is_some_and(|station| station.life.generation == generation)
+    }
+
+    /// Whether a node is frozen now.
+    pub fn is_paused(&self, node: u64) -> bool {
+        let station = self.stations.get(&NodeId(node));
+        station.is_some_and(|station| station.paused_until > self.now)
+    }
+
+    /// Whether a node counts this life of another, or a later one, as gone: dead, or out by its own word.
+    pub fn counts_out(&self, observer: u64, node: u64, generation: u64) -> bool {
+        let seen = self.standings.get(NodeId(observer), NodeId(node));
+        seen.is_some_and(|seen| {
+            seen.generation >= generation && matches!(seen.state, NodeState::Down | NodeState::Left)
+        })
+    }
+
     /// Gives a running node an input.
     pub fn input(&mut self, node: u64, input: Input) {
         if let Some(station) = self.stations.get_mut(&NodeId(node)) {
