@@ -80,7 +80,11 @@ impl GenerationFile {
         }
     }
 
-    fn stored(&self) -> io::Result<u64> {
+    /// The generation of the last life; 0 before the first.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is damaged.
+    pub fn last(&self) -> io::Result<u64> {
         match fs::read_to_string(&self.path) {
             Ok(text) => text.trim().parse().map_err(|_| {
                 let reason = format!("{}: not a generation number", self.path.display());
@@ -94,7 +98,7 @@ impl GenerationFile {
 
 impl Generations for GenerationFile {
     fn advance(&mut self, floor: u64) -> io::Result<u64> {
-        let next = self.stored()?.saturating_add(1);
+        let next = self.last()?.saturating_add(1);
         let generation = next.max(floor).max((self.wall_clock)().0);
         durable::replace(&self.path, &format!("{generation}\n"))?;
         Ok(generation)

@@ -37,6 +37,11 @@ use crate::agent::{AgentConfig, WorkerAgent};
 use crate::blobs::BlobAccess;
 use crate::client::LocalService;
 
+/// In the data directory: which life of the node this is.
+pub(super) const GENERATION_FILE: &str = "generation";
+/// In the data directory: members that it met.
+pub(super) const PEERS_FILE: &str = "peers";
+
 /// A running node.
 pub struct Node {
     link: SharedLink,
@@ -195,9 +200,9 @@ fn start_membership(
             Role::Worker => AdvertisedRole::Worker,
         },
     };
-    let generations = GenerationFile::new(data.path().join("generation"));
+    let generations = GenerationFile::new(data.path().join(GENERATION_FILE));
     let named = config.seeds.iter().copied();
-    let peers = PeerFile::new(data.path().join("peers"));
+    let peers = PeerFile::new(data.path().join(PEERS_FILE));
     let seeds = Seeds {
         named: named.filter(|seed| *seed != config.listen).collect(),
         met: peers.read(),

@@ -26,6 +26,7 @@ mod progress;
 mod relay;
 mod replicate;
 mod sweep;
+pub mod testimony;
 mod trust;
 pub mod voter;
 mod voter_parts;

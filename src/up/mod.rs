@@ -20,6 +20,7 @@ use crate::answers::StatusAnswer;
 use crate::chores::settings::Preset;
 use crate::cli::{Asker, talk};
 use crate::interrupt::interrupts;
+use crate::node::testimony::Supervision;
 use layout::Prepared;
 use report::Report;
 use supervise::{NodeCommandLine, Notice, Supervised};
@@ -111,6 +112,8 @@ fn start(
 ) -> anyhow::Result<(Vec<Supervised>, Vec<Supervised>)> {
     let exe = std::env::current_exe().context("cannot find this program's own file")?;
     let (mut voters, mut workers) = (Vec::new(), Vec::new());
+    let voting = prepared.nodes.iter().filter(|place| place.voter);
+    let seeds: Vec<_> = voting.map(|place| place.address).collect();
     for place in &prepared.nodes {
         std::fs::create_dir_all(&place.dir)?;
         let command = NodeCommandLine {
@@ -118,6 +121,11 @@ fn start(
             exe: exe.clone(),
             args: arguments(prepared, place),
             log: place.dir.with_extension("log"),
+            supervision: Supervision {
+                dir: place.dir.clone(),
+                credential: Some(prepared.credential.clone()),
+                seeds: seeds.clone(),
+            },
         };
         let started = Supervised::start(command, notices.clone())?;
         if place.voter {

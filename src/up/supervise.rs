@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use crate::node::testimony::Supervision;
+
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(8);
 /// A node that ran this long has earned a fresh back-off.
@@ -41,6 +43,8 @@ pub struct NodeCommandLine {
     pub args: Vec<String>,
     /// Where its stdout and stderr go.
     pub log: PathBuf,
+    /// What its peers are told by when it dies.
+    pub supervision: Supervision,
 }
 
 /// A node process and the thread that looks after it.
@@ -132,7 +136,12 @@ impl Keeper {
                 backoff = BACKOFF_MIN;
             }
             let what = match outcome {
-                Ok(status) => describe(status),
+                Ok(status) => {
+                    if !status.success() {
+                        self.testify();
+                    }
+                    describe(status)
+                }
                 Err(error) => format!("could not be started: {error:#}"),
             };
             self.say(format!(
@@ -162,6 +171,18 @@ impl Keeper {
         *lock(&self.pid) = None;
         lock(&self.lifeline).take();
         status.context("cannot wait for the process")
+    }
+
+    /// The node died without a goodbye; says it in its place, so that nobody waits for it.
+    fn testify(&self) {
+        if let Err(error) = self.command.supervision.testify() {
+            // Its peers find out by themselves.
+            tracing::debug!(
+                error = format!("{error:#}"),
+                node = self.command.name,
+                "no testimony"
+            );
+        }
     }
 
     fn stopping(&self) -> bool {

@@ -125,7 +125,8 @@ fn loses_a_job_process(cluster: &Cluster) {
     });
 }
 
-/// A killed worker is started again, gets a new session, and the games go on.
+/// A killed worker is started again, gets a new session, and the games go on. Its former life has ended before that in the eyes of
+/// others, who could not have found out so soon: `up` saw it die and said so.
 fn loses_its_worker(cluster: &Cluster) {
     let session = |cluster: &Cluster| {
         let members = cluster.ask("/v1/members")?;
@@ -141,6 +142,17 @@ fn loses_its_worker(cluster: &Cluster) {
     cluster.wait(MINUTE, "a new session", || {
         session(cluster).filter(|new| Some(new) != old.as_ref())
     });
+    let seen = cluster.riftmesh(&["mesh", "events", "--node", "w1", "--json"]);
+    let seen = String::from_utf8(seen.stdout).expect("text");
+    let what = seen.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).expect("an event");
+        line["seen"]["what"].clone()
+    });
+    let what: Vec<_> = what.collect();
+    let died = what.iter().position(|what| what == "died");
+    let back = what.iter().position(|what| what.get("returned").is_some());
+    let in_order = died.is_some_and(|died| back.is_none_or(|back| died < back));
+    assert!(in_order, "{what:?}");
     let games = cluster.games();
     cluster.wait(2 * MINUTE, "games after the worker was killed", || {
         (cluster.games() > games).then_some(())

@@ -48,7 +48,7 @@ pub struct Identity {
 pub async fn obtain(config: &NodeConfig, data: &mut DataDir) -> anyhow::Result<Identity> {
     let file = data.path().join(CREDENTIAL_FILE);
     if let Some(path) = &config.credential {
-        return certify_itself(config, data, path, file);
+        return certify_itself(config.role, data, path, file);
     }
     ensure!(
         config.role == Role::Worker,
@@ -85,7 +85,7 @@ pub async fn obtain(config: &NodeConfig, data: &mut DataDir) -> anyhow::Result<I
 
 /// A node that holds the authority issues its certificate itself, and trusts whom it trusted when it ran last.
 fn certify_itself(
-    config: &NodeConfig,
+    role: Role,
     data: &mut DataDir,
     path: &Path,
     file: PathBuf,
@@ -101,12 +101,25 @@ fn certify_itself(
     let ring = AuthorityRing::open(given, data.path(), used)?;
     let issued = ring
         .present()
-        .issue(data.node(), config.role, CERTIFICATE_LIFE, wall_clock())?;
+        .issue(data.node(), role, CERTIFICATE_LIFE, wall_clock())?;
     Ok(Identity {
         credential: issued.trusting(&still_trusted(&ring, trusted))?,
         authority: Some(ring),
         file,
     })
+}
+
+/// What others know the node of a directory by, for whoever runs it; it does not run now. With the cluster's credential that
+/// is a certificate that was issued just now.
+///
+/// # Errors
+/// There is none, or it cannot be used any more.
+pub fn present(data: &mut DataDir, credential: Option<&Path>) -> anyhow::Result<NodeCredential> {
+    let file = data.path().join(CREDENTIAL_FILE);
+    match credential {
+        Some(path) => Ok(certify_itself(Role::Worker, data, path, file)?.credential),
+        None => NodeCredential::read(&file, wall_clock()).context("the certificate of the node"),
+    }
 }
 
 /// Whom the node trusted when it ran last; nobody, if an operator has given it another authority since.

@@ -9,7 +9,7 @@ mod rotation;
 mod watch;
 
 pub use issuer::Issuer;
-pub use join::obtain;
+pub use join::{obtain, present};
 pub use keeper::{CertificateKeeper, Expiries};
 pub use permits::permit;
 pub use ring::AuthorityRing;
