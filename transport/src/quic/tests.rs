@@ -232,6 +232,28 @@ async fn large_datagrams_take_a_stream() {
     assert!(pair.datagrams.try_recv().is_err(), "it was passed on");
 }
 
+/// A connection goes on when its dialler's address becomes another, as behind a router that starts anew. It is still the node's whose
+/// certificate it was made with, and nothing is dialled again.
+#[tokio::test]
+async fn connections_survive_another_address() {
+    let pair = Pair::new(&QuicSettings::default());
+    pair.gate.permits.add_permits(2);
+    let call = || {
+        pair.alice
+            .call(pair.target(), Lane::Client, "x".into(), DEADLINE)
+    };
+    call().await.unwrap();
+    let before = pair.dialled().await.connection.stable_id();
+    let elsewhere = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let moved_to = elsewhere.local_addr().unwrap();
+    assert_ne!(moved_to, pair.alice.local_address());
+    pair.alice.endpoint.rebind(elsewhere).unwrap();
+    call().await.unwrap();
+    assert_eq!(pair.dialled().await.connection.stable_id(), before);
+    let answered = pair.bob.traffic(pair.alice.node()).unwrap().calls_answered;
+    assert_eq!(answered, 2, "both are the same node's");
+}
+
 /// Concurrent first calls share one connection, lanes of consensus and the rest do not, and the bound on
 /// connections closes the one used longest ago.
 #[tokio::test]
