@@ -150,12 +150,13 @@ impl Found {
 }
 
 struct Field {
+    /// Ends before the voter that it listens to, which it would complain about.
+    ledger: Option<Ledger>,
     machines: Vec<Machine>,
     ids: Vec<String>,
     wire: Wire,
     seeds: String,
     credential: String,
-    ledger: Option<Ledger>,
 }
 
 impl Field {
@@ -170,12 +171,12 @@ impl Field {
         let seeds = machines[..VOTERS].iter();
         let seeds: Vec<_> = seeds.map(|m| format!("{}:{PORT}", m.address)).collect();
         Ok(Self {
+            ledger: None,
             machines,
             ids: Vec::new(),
             wire: Wire::lay(ends, 1),
             seeds: seeds.join(","),
             credential: folder.join("cluster.credential").display().to_string(),
-            ledger: None,
         })
     }
 
