@@ -232,24 +232,63 @@ async fn large_datagrams_take_a_stream() {
     assert!(pair.datagrams.try_recv().is_err(), "it was passed on");
 }
 
+/// A router that translates addresses: `server` sees the first one of `outside`, and once it was started anew the second. Answers
+/// to the first are lost then.
+async fn translate(
+    inside: &UdpSocket,
+    outside: [&UdpSocket; 2],
+    server: SocketAddr,
+    started_anew: &AtomicBool,
+) {
+    let mut client = None;
+    let (mut question, mut answer) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        let way = outside[usize::from(started_anew.load(Ordering::SeqCst))];
+        tokio::select! {
+            came = inside.recv_from(&mut question) => {
+                let (length, from) = came.unwrap();
+                client = Some(from);
+                let way = outside[usize::from(started_anew.load(Ordering::SeqCst))];
+                way.send_to(&question[..length], server).await.unwrap();
+            }
+            came = way.recv_from(&mut answer) => {
+                let (length, _) = came.unwrap();
+                inside.send_to(&answer[..length], client.unwrap()).await.unwrap();
+            }
+        }
+    }
+}
+
 /// A connection goes on when its dialler's address becomes another, as behind a router that starts anew. It is still the node's whose
 /// certificate it was made with, and nothing is dialled again.
 #[tokio::test]
 async fn connections_survive_another_address() {
     let pair = Pair::new(&QuicSettings::default());
     pair.gate.permits.add_permits(2);
-    let call = || {
-        pair.alice
-            .call(pair.target(), Lane::Client, "x".into(), DEADLINE)
+    let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+    let (inside, first, second) = (
+        bind().await.unwrap(),
+        bind().await.unwrap(),
+        bind().await.unwrap(),
+    );
+    let through = Target {
+        node: Some(pair.bob.node()),
+        address: inside.local_addr().unwrap(),
     };
-    call().await.unwrap();
-    let before = pair.dialled().await.connection.stable_id();
-    let elsewhere = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let moved_to = elsewhere.local_addr().unwrap();
-    assert_ne!(moved_to, pair.alice.local_address());
-    pair.alice.endpoint.rebind(elsewhere).unwrap();
-    call().await.unwrap();
-    assert_eq!(pair.dialled().await.connection.stable_id(), before);
+    let started_anew = AtomicBool::new(false);
+    let calling = async {
+        for is_anew in [false, true] {
+            started_anew.store(is_anew, Ordering::SeqCst);
+            let call = pair.alice.call(through, Lane::Client, "x".into(), DEADLINE);
+            assert_eq!(call.await.unwrap(), "x");
+        }
+    };
+    let server = pair.bob.local_address();
+    tokio::select! {
+        () = translate(&inside, [&first, &second], server, &started_anew) => {}
+        () = calling => {}
+    }
+    assert_eq!(pair.bob.endpoint.open_connections(), 1, "it dialled again");
     let answered = pair.bob.traffic(pair.alice.node()).unwrap().calls_answered;
     assert_eq!(answered, 2, "both are the same node's");
 }
